@@ -1,0 +1,64 @@
+# Everything a developer types. `make help` lists it.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PORT ?= 8000
+export PYTHONSAFEPATH := 1
+export UV_LINK_MODE ?= copy
+
+.PHONY: help up test test-all test-crash check bench lock format clean
+
+help: ## this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# The bootstrap: pip installs a pinned uv, uv installs the pinned rest.
+$(BIN)/uv: requirements-uv.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; name one: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "python3 cannot create virtual environments; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.lock
+	@touch $@
+
+define install
+	@$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes $(1) requirements-uv.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@
+endef
+
+# An environment for development holds all that running needs, at the same versions.
+$(VENV)/.run: $(BIN)/uv requirements.lock pyproject.toml
+	@echo "Installing AindusDB Core into $(VENV)"
+	$(call install,$(if $(wildcard $(VENV)/.dev),requirements-dev.lock,requirements.lock))
+
+$(VENV)/.dev: $(BIN)/uv requirements-dev.lock pyproject.toml
+	@echo "Installing the development environment into $(VENV)"
+	$(call install,requirements-dev.lock)
+	@touch $(VENV)/.run
+
+up: $(VENV)/.run ## run the product on its embedded servers (PORT=8000), Ctrl-C stops it
+	@$(BIN)/aindusdb up --port $(PORT)
+
+test: $(VENV)/.dev ## the tests, on real servers, at most 10 minutes
+	@$(BIN)/python -m pytest -m "not long"
+
+test-all: $(VENV)/.dev ## the tests and the long ones
+	@$(BIN)/python -m pytest
+
+check: $(VENV)/.dev ## lint, types, import rules, schemas
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: $(VENV)/.dev ## format and fix what can be fixed
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+lock: $(BIN)/uv ## resolve the lock files anew
+	@$(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --no-header -q --python-version 3.11 requirements-uv.in -o requirements-uv.lock
+	@$(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --no-header -q --python-version 3.11 pyproject.toml --extra local --group build -o requirements.lock
+	@$(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --no-header -q --python-version 3.11 pyproject.toml --all-extras --group build --group dev -c requirements.lock -o requirements-dev.lock
+
+clean: ## remove what can be made again (the data in .aindusdb stays)
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist

@@ -1,0 +1,1 @@
+"""The facts: what happened, in the one language that all services speak."""

@@ -1,0 +1,57 @@
+"""What happens to collections. A collection's stream is named by tenant and name; each CollectionCreated
+in it carries a new `collection_id`, so a name can be used again and nothing old comes back."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from events_schema.base import Event
+from events_schema.embedding import EmbeddingSpec
+
+Metric = Literal["cosine", "l2", "ip"]
+VectorType = Literal["vector", "halfvec"]
+IndexKind = Literal["hnsw", "ivfflat", "none"]
+
+
+class IndexSpec(BaseModel):
+    """The index over a collection's embeddings, with pgvector's parameters."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: IndexKind = "hnsw"
+    m: int | None = Field(default=None, ge=2, le=100)
+    ef_construction: int | None = Field(default=None, ge=4, le=1000)
+    lists: int | None = Field(default=None, ge=1, le=32768)
+
+
+class CollectionCreated(Event):
+    event_type: ClassVar[str] = "CollectionCreated"
+
+    name: str
+    collection_id: UUID
+    metric: Metric
+    type: VectorType
+    index: IndexSpec
+    embedding_spec: EmbeddingSpec
+    description: str | None = None
+
+
+class CollectionUpdated(Event):
+    """Holds only what changed, each field with its whole new value."""
+
+    event_type: ClassVar[str] = "CollectionUpdated"
+
+    description: str | None = None
+
+
+class CollectionDeleted(Event):
+    event_type: ClassVar[str] = "CollectionDeleted"
+
+    name: str
+    collection_id: UUID
+
+
+CollectionEvent = CollectionCreated | CollectionUpdated | CollectionDeleted

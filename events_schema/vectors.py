@@ -1,0 +1,41 @@
+"""What happens to vectors. A vector's stream is uuid5(collection_id, id)."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from events_schema.base import Event
+from events_schema.embedding import StoredEmbedding
+
+
+class VectorCreated(Event):
+    """Also the first event after a deletion: the version goes on, nothing of the old content does."""
+
+    event_type: ClassVar[str] = "VectorCreated"
+
+    id: str
+    embeddings: tuple[StoredEmbedding, ...]
+    content: str | None = None
+    metadata: dict[str, Any] = Field(default_factory=dict)
+
+
+class VectorUpdated(Event):
+    """Holds only what changed, each field with its whole new value."""
+
+    event_type: ClassVar[str] = "VectorUpdated"
+
+    id: str
+    embeddings: tuple[StoredEmbedding, ...] = ()
+    content: str | None = None
+    metadata: dict[str, Any] = Field(default_factory=dict)
+
+
+class VectorDeleted(Event):
+    event_type: ClassVar[str] = "VectorDeleted"
+
+    id: str
+
+
+VectorEvent = VectorCreated | VectorUpdated | VectorDeleted

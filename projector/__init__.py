@@ -1,0 +1,1 @@
+"""The projector: events become the read model. It owns the read database."""

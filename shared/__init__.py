@@ -1,0 +1,1 @@
+"""What the services have in common: settings, databases, the ordered event log, HTTP habits, telemetry."""

@@ -1,0 +1,134 @@
+"""The ordered reader of the event log.
+
+Positions have no gaps and are in commit order, so a reader that has seen position n asks for n + 1 and
+needs nothing else: no visibility window, no second look. Anything but n + 1 is corruption, and it stops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+import asyncpg
+import orjson
+
+from events_schema.base import RecordedEvent
+from shared.postgres import Connection
+
+APPEND_CHANNEL = "aindusdb_events"
+"""NOTIFY channel on which the command service says, after a commit, that the head has moved."""
+
+_COLUMNS = """position, event_id, tenant, collection_id, aggregate_id, aggregate_type, version, event_type,
+    schema_version, event_data, metadata, timestamp"""
+
+# The byte limit counts stored sizes: event_data is never compressed, so reading no row needs its TOAST.
+_READ = f"""
+SELECT {_COLUMNS} FROM (
+    SELECT *, sum(pg_column_size(event_data)) OVER (ORDER BY position ROWS UNBOUNDED PRECEDING) AS total_bytes
+    FROM events WHERE position > $1 AND position <= $1 + $2
+) AS batch
+WHERE total_bytes <= $3 OR position = $1 + 1
+ORDER BY position
+"""  # noqa: S608
+
+_READ_STREAM = f"SELECT {_COLUMNS} FROM events WHERE aggregate_id = $1 AND version > $2 ORDER BY version LIMIT $3"  # noqa: S608
+
+_FIRST_OF_COLLECTION = f"SELECT {_COLUMNS} FROM events WHERE collection_id = $1 ORDER BY position LIMIT 1"  # noqa: S608
+
+_EVENT_ID_AT = "SELECT event_id FROM events WHERE position = $1"
+
+_HEAD = "SELECT position, timestamp FROM events ORDER BY position DESC LIMIT 1"
+
+_LOG_ID = "SELECT log_id FROM log_identity"
+
+
+class LogCorruptionError(Exception):
+    """The event log has a gap. Stop, keep the database as it is, and compare it with a backup."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The end of the log; position 0 and no time when it is empty."""
+
+    position: int
+    timestamp: datetime | None
+
+
+def recorded_event(row: asyncpg.Record) -> RecordedEvent:
+    """An event from a row that holds the log's columns."""
+    return RecordedEvent(
+        position=row["position"],
+        event_id=row["event_id"],
+        tenant=row["tenant"],
+        collection_id=row["collection_id"],
+        aggregate_id=row["aggregate_id"],
+        aggregate_type=row["aggregate_type"],
+        version=row["version"],
+        event_type=row["event_type"],
+        schema_version=row["schema_version"],
+        event_data=orjson.loads(row["event_data"]),
+        metadata=orjson.loads(row["metadata"]),
+        timestamp=row["timestamp"],
+    )
+
+
+def _recorded(rows: Iterable[asyncpg.Record]) -> list[RecordedEvent]:
+    return [recorded_event(row) for row in rows]
+
+
+async def read_events(
+    connection: Connection, after: int, *, limit: int = 1000, max_bytes: int = 16 * 1024 * 1024
+) -> list[RecordedEvent]:
+    """The events that follow position `after`, in order: at most `limit` of them and about `max_bytes`
+    of event data, but at least one if there is one.
+
+    Raises:
+        LogCorruptionError: a position is missing.
+    """
+    events = _recorded(await connection.fetch(_READ, after, limit, max_bytes))
+    for expected, event in enumerate(events, start=after + 1):
+        if event.position != expected:
+            raise LogCorruptionError(f"position {expected} is missing from the event log: {event.position} follows")
+    if not events:
+        head = await read_head(connection)
+        if head.position > after and await connection.fetchval(_EVENT_ID_AT, after + 1) is None:
+            raise LogCorruptionError(f"position {after + 1} is missing from the event log: its head is {head.position}")
+    return events
+
+
+async def read_stream(
+    connection: Connection, aggregate_id: UUID, *, after_version: int = 0, limit: int = 10_000
+) -> list[RecordedEvent]:
+    """The events of one aggregate in order of version."""
+    return _recorded(await connection.fetch(_READ_STREAM, aggregate_id, after_version, limit))
+
+
+async def read_collection_stream(connection: Connection, collection_id: UUID) -> list[RecordedEvent]:
+    """The events of the collection with this id, from its CollectionCreated on; empty if the log has none."""
+    first = await connection.fetchrow(_FIRST_OF_COLLECTION, collection_id)
+    if first is None:
+        return []
+    created = recorded_event(first)
+    following = await read_stream(connection, created.aggregate_id, after_version=created.version)
+    return [created, *(event for event in following if event.collection_id == collection_id)]
+
+
+async def read_head(connection: Connection) -> Head:
+    row = await connection.fetchrow(_HEAD)
+    return Head(0, None) if row is None else Head(row["position"], row["timestamp"])
+
+
+async def read_event_id(connection: Connection, position: int) -> UUID | None:
+    """The id of the event at a position; None beyond the head."""
+    event_id: UUID | None = await connection.fetchval(_EVENT_ID_AT, position)
+    return event_id
+
+
+async def read_log_id(connection: Connection) -> UUID:
+    """Which log this is. It changes at every restore, so that positions of two histories are never mixed up."""
+    log_id: UUID | None = await connection.fetchval(_LOG_ID)
+    if log_id is None:
+        raise LogCorruptionError("the event database has no log_identity row; run `aindusdb schema upgrade`")
+    return log_id

@@ -1,0 +1,1 @@
+"""HTTP habits that both services share: problems, strict bodies, request ids, health, metrics, draining."""

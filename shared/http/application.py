@@ -1,0 +1,184 @@
+"""Builds a service's FastAPI application: the same refusals, permissions and documents on every route."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+import structlog
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from fastapi.routing import APIRoute
+from prometheus_client import CollectorRegistry
+from starlette.exceptions import HTTPException
+
+from shared.http.middleware import RequestMiddleware
+from shared.http.problems import FieldError, ProblemError
+from shared.principal import Permission
+from shared.settings import HttpSettings
+from shared.strict_json import MalformedJsonError, parse_json
+
+API_PREFIX = "/api/v1"
+_PERMISSION = "x-permission"
+_PROBLEM_OF_ERROR_TYPE = {
+    "not_finite": "not-finite",
+    "zero_vector": "zero-vector",
+    "dimension_mismatch": "dimension-mismatch",
+    "invalid_filter": "invalid-filter",
+    "malformed_token": "malformed-token",
+}
+"""Pydantic error types that have a problem of their own; all others are `validation`."""
+
+_log = structlog.get_logger("http")
+
+
+class UndeclaredRouteError(Exception):
+    """A route declares no permission, so the application does not start."""
+
+
+class StrictRequest(Request):
+    """Reads its body with the strict parser: no duplicate keys, no NaN, no trailing bytes."""
+
+    async def json(self) -> Any:
+        if not hasattr(self, "_json"):
+            self._json = parse_json(await self.body())
+        return self._json
+
+
+class StrictRoute(APIRoute):
+    """A route that takes JSON as `application/json` only, parsed strictly."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+        takes_body = self.body_field is not None
+
+        async def strict(request: Request) -> Response:
+            strict_request = StrictRequest(request.scope, request.receive)
+            if takes_body and await strict_request.body():
+                _check_media_type(request)
+                await strict_request.json()
+            return await handle(strict_request)
+
+        return strict
+
+
+def _check_media_type(request: Request) -> None:
+    given = request.headers.get("content-type", "")
+    media_type = given.split(";", 1)[0].strip().lower()
+    if media_type != "application/json" and not (
+        media_type.startswith("application/") and media_type.endswith("+json")
+    ):
+        raise ProblemError(
+            "unsupported-media-type", f"send Content-Type: application/json, not {given or 'a body without a type'}"
+        )
+    encoding = request.headers.get("content-encoding", "identity")
+    if encoding != "identity":
+        raise ProblemError("unsupported-media-type", f"Content-Encoding {encoding!r} is not supported")
+
+
+def permission(needed: Permission) -> dict[str, Any]:
+    """The `openapi_extra` that declares what a route's caller must be allowed to do."""
+    return {_PERMISSION: needed.value}
+
+
+def create_application(
+    *,
+    title: str,
+    version: str,
+    description: str,
+    settings: HttpSettings,
+    registry: CollectorRegistry,
+    routers: Sequence[APIRouter],
+    lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]],
+    problem_of: Callable[[Exception], ProblemError | None],
+) -> FastAPI:
+    """`problem_of` is the service's table from its own errors to problems; None for those it does not know.
+
+    Raises:
+        UndeclaredRouteError: a route under the API prefix declares no permission.
+    """
+    application = FastAPI(
+        title=title,
+        version=version,
+        description=description,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/openapi.json",
+        redirect_slashes=False,
+    )
+    for router in routers:
+        application.include_router(router)
+        for route in router.routes:
+            if isinstance(route, APIRoute) and _PERMISSION not in (route.openapi_extra or {}):
+                raise UndeclaredRouteError(f"{sorted(route.methods or ())} {route.path} declares no permission")
+    application.add_exception_handler(ProblemError, _on_problem)
+    application.add_exception_handler(RequestValidationError, _on_validation_error)
+    application.add_exception_handler(MalformedJsonError, _on_malformed_json)
+    application.add_exception_handler(HTTPException, _on_http_exception)
+    application.add_middleware(
+        RequestMiddleware,
+        registry=registry,
+        timeout_seconds=settings.request_timeout_seconds,
+        max_body_bytes=settings.max_body_bytes,
+        problem_of=problem_of,
+    )
+    return application
+
+
+def _respond(request: Request, problem: ProblemError) -> Response:
+    return problem.response(instance=request.url.path, request_id=request.state.request_id)
+
+
+async def _on_problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ProblemError)
+    return _respond(request, error)
+
+
+async def _on_malformed_json(request: Request, error: Exception) -> Response:
+    return _respond(request, ProblemError("malformed-json", str(error)))
+
+
+async def _on_http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    match error.status_code:
+        case 404:
+            problem = ProblemError(
+                "route-not-found", f"{request.method} {request.url.path} is no route of this service"
+            )
+        case 405:
+            problem = ProblemError(
+                "method-not-allowed", f"{request.url.path} has no {request.method}", headers=error.headers
+            )
+        case _:
+            problem = ProblemError("validation", str(error.detail))
+    return _respond(request, problem)
+
+
+async def _on_validation_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    return _respond(request, validation_problem(error.errors()))
+
+
+def validation_problem(errors: Sequence[Any]) -> ProblemError:
+    """The problem for pydantic's errors. A body that is no JSON at all is `malformed-json`; an error that has a
+    problem type of its own, such as `not-finite`, gives its name to the whole."""
+    found = [
+        FieldError(pointer=_pointer(one["loc"]), type=one["type"].replace("_", "-"), detail=one["msg"])
+        for one in errors
+    ]
+    special = next(
+        (_PROBLEM_OF_ERROR_TYPE[one["type"]] for one in errors if one["type"] in _PROBLEM_OF_ERROR_TYPE), None
+    )
+    first = found[0]
+    return ProblemError(special or "validation", f"{first.pointer}: {first.detail}", errors=found)
+
+
+def _pointer(location: Sequence[str | int]) -> str:
+    """`("body", "operations", 3, "id")` -> `/operations/3/id`; a parameter keeps its name."""
+    origin, *rest = location
+    if origin == "body":
+        return "/" + "/".join(str(part).replace("~", "~0").replace("/", "~1") for part in rest)
+    return str(rest[0]) if rest else str(origin)

@@ -1,0 +1,55 @@
+"""`/health` (alive), `/ready` (what it depends on), `/metrics`: on every process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse, Response
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+
+from shared.http.application import permission
+from shared.http.problems import ProblemError
+from shared.principal import Permission
+
+CHECK_TIMEOUT_SECONDS = 2.0
+
+Check = Callable[[], Awaitable[str | None]]
+"""Answers None when all is well, else a sentence that says what is wrong."""
+
+
+def health_router(checks: Mapping[str, Check], registry: CollectorRegistry) -> APIRouter:
+    router = APIRouter(tags=["health"])
+    public = permission(Permission.PUBLIC)
+
+    @router.get("/health", openapi_extra=public, summary="Whether the process is alive")
+    async def health() -> dict[str, str]:
+        return {"status": "alive"}
+
+    @router.get("/ready", openapi_extra=public, summary="Whether the process can do its work")
+    async def ready() -> JSONResponse:
+        results = await asyncio.gather(*(_run(check) for check in checks.values()))
+        found = dict(zip(checks, results, strict=True))
+        faults = {name: fault for name, fault in found.items() if fault is not None}
+        if faults:
+            detail = "; ".join(f"{name}: {fault}" for name, fault in faults.items())
+            raise ProblemError("dependency-unavailable", detail, headers={"Retry-After": "1"}, checks=faults)
+        return JSONResponse({"status": "ready", "checks": dict.fromkeys(checks, "ok")})
+
+    @router.get("/metrics", openapi_extra=public, summary="Prometheus metrics", include_in_schema=False)
+    async def metrics() -> Response:
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+
+    return router
+
+
+async def _run(check: Check) -> str | None:
+    try:
+        async with asyncio.timeout(CHECK_TIMEOUT_SECONDS):
+            return await check()
+    except TimeoutError:
+        return f"no answer within {CHECK_TIMEOUT_SECONDS:g} seconds"
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"

@@ -1,0 +1,147 @@
+"""What happens around every request: its id, its time limit, its size limit, its log line, its metrics.
+
+Plain ASGI, because Starlette's BaseHTTPMiddleware costs a task and two queues for each request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Callable, MutableMapping
+from typing import Any
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uuid_utils.compat import uuid7
+
+from shared.http.problems import ProblemError
+
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}\Z")
+_log = structlog.get_logger("http")
+
+
+class BodyTooLargeError(Exception):
+    """The body is over the limit; raised to whoever reads it."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"a body has at most {limit} bytes")
+        self.limit = limit
+
+
+class RequestMiddleware:
+    """Gives every request an id and a bound, and counts it by route.
+
+    `state.request_id` is the caller's X-Request-ID if it is well-formed, else a new UUIDv7; either is answered.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        registry: CollectorRegistry,
+        timeout_seconds: float,
+        max_body_bytes: int,
+        problem_of: Callable[[Exception], ProblemError | None],
+    ) -> None:
+        self._app = app
+        self._problem_of = problem_of
+        self._timeout_seconds = timeout_seconds
+        self._max_body_bytes = max_body_bytes
+        self._duration = Histogram(
+            "aindusdb_http_request_duration_seconds",
+            "Time from the first byte of a request to the last of its answer.",
+            ["method", "route", "status"],
+            buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+            registry=registry,
+        )
+        self._failures = Counter(
+            "aindusdb_http_failures_total", "Requests that ended in an unforeseen error.", registry=registry
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = _request_id(scope)
+        scope.setdefault("state", {})["request_id"] = request_id
+        started = time.perf_counter()
+        status = 0
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
+            await send(message)
+
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            try:
+                async with asyncio.timeout(self._timeout_seconds):
+                    await self._app(scope, self._bounded(scope, receive), send_with_id)
+            except Exception as error:
+                problem = self._problem(error)
+                if status:  # the answer is under way; only cutting the connection can still say that it failed
+                    raise
+                await problem.response(instance=scope["path"], request_id=request_id)(scope, receive, send_with_id)
+            finally:
+                elapsed = time.perf_counter() - started
+                self._duration.labels(scope["method"], _route(scope), status).observe(elapsed)
+                _log.debug(
+                    "request",
+                    method=scope["method"],
+                    path=scope["path"],
+                    status=status,
+                    milliseconds=round(elapsed * 1000, 2),
+                )
+
+    def _problem(self, error: Exception) -> ProblemError:
+        known = self._problem_of(error)
+        if known is not None:
+            return known
+        match error:
+            case ProblemError():
+                return error
+            case TimeoutError():
+                return ProblemError("timeout", f"the request took longer than {self._timeout_seconds:g} seconds")
+            case BodyTooLargeError():
+                return ProblemError("body-too-large", str(error), limit=error.limit)
+            case _:
+                self._failures.inc()
+                _log.error("request failed", exc_info=error)
+                return ProblemError("internal-error", "the request failed; the log has the reason under its request id")
+
+    def _bounded(self, scope: Scope, receive: Receive) -> Receive:
+        limit = self._max_body_bytes
+        declared = _header(scope, b"content-length")
+        if declared is not None and declared.isdigit() and int(declared) > limit:
+            raise BodyTooLargeError(limit)
+        received = 0
+
+        async def bounded() -> Message:
+            nonlocal received
+            message: MutableMapping[str, Any] = await receive()
+            received += len(message.get("body", b""))
+            if received > limit:
+                raise BodyTooLargeError(limit)
+            return message
+
+        return bounded
+
+
+def _header(scope: Scope, name: bytes) -> bytes | None:
+    return next((value for key, value in scope["headers"] if key == name), None)
+
+
+def _request_id(scope: Scope) -> str:
+    given = _header(scope, b"x-request-id")
+    if given is not None and _REQUEST_ID.match(given):
+        return given.decode("ascii")
+    return str(uuid7())
+
+
+def _route(scope: Scope) -> str:
+    """The route's template, so that ids do not become label values."""
+    route = scope.get("route")
+    return getattr(route, "path", "unmatched")
