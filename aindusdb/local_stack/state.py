@@ -1,0 +1,75 @@
+"""What a running stack tells the other commands: one small file, replaced whole at every change."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+ProcessState = Literal["starting", "running", "restarting", "stopping", "stopped"]
+StackPhase = Literal["starting", "running", "stopping"]
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessId:
+    """A pid alone may name another process by now; together with its start it cannot."""
+
+    pid: int
+    created_at: float
+    """Seconds since the epoch, as psutil reports it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessRecord:
+    name: str
+    state: ProcessState
+    port: int
+    process: ProcessId | None
+    restarts: int
+    answers_ready: bool
+    """Whether it is asked over HTTP, at /ready."""
+    orphan_signal: int
+    """How to end it when its supervisor is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class StackState:
+    phase: StackPhase
+    url: str
+    supervisor: ProcessId
+    events_dsn: str
+    read_dsn: str
+    processes: tuple[ProcessRecord, ...]
+
+
+def write_state(path: Path, state: StackState) -> None:
+    """Readable by its owner alone: the addresses carry passwords."""
+    written = path.with_suffix(".new")
+    with suppress(FileNotFoundError):
+        written.unlink()
+    descriptor = os.open(written, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        json.dump(asdict(state), file)
+    written.replace(path)
+
+
+def read_state(path: Path) -> StackState | None:
+    """None when no stack has left a state, or one that this version cannot read."""
+    try:
+        content = json.loads(path.read_text())
+        return StackState(
+            phase=content["phase"],
+            url=content["url"],
+            supervisor=ProcessId(**content["supervisor"]),
+            events_dsn=content["events_dsn"],
+            read_dsn=content["read_dsn"],
+            processes=tuple(
+                ProcessRecord(**{**record, "process": ProcessId(**record["process"]) if record["process"] else None})
+                for record in content["processes"]
+            ),
+        )
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None

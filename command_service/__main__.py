@@ -1,0 +1,20 @@
+"""`python -m command_service`: the HTTP write API."""
+
+from __future__ import annotations
+
+import uvloop
+
+from command_service.app import create_app
+from command_service.settings import CommandSettings
+from shared.http.server import serve
+from shared.telemetry import configure_logging, process_registry
+
+
+def main() -> None:
+    settings = CommandSettings()
+    configure_logging("command_service", log_format=settings.log_format, level=settings.log_level)
+    uvloop.run(serve(create_app(settings, process_registry()), settings))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""The composition root of the command service."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+
+from command_service.collection_routes import router as collection_router
+from command_service.command_bus import CommandBus
+from command_service.notifier import AppendNotifier
+from command_service.problems import problem_of
+from command_service.service import CommandService
+from command_service.settings import CommandSettings
+from command_service.vector_routes import vector_router
+from shared.event_log import read_log_id
+from shared.http.application import create_application
+from shared.http.health import Check, health_router
+from shared.postgres import Pool, create_pool
+from shared.principal import Principal
+from shared.tokens import Signer
+
+_DESCRIPTION = """Every change is an immutable event in a Postgres log. Each answer carries a `consistency_token`:
+a read that is given it waits until it can see the write."""
+
+
+def create_app(settings: CommandSettings, registry: CollectorRegistry) -> FastAPI:
+    holder: dict[str, Pool] = {}
+
+    @asynccontextmanager
+    async def lifespan(application: FastAPI) -> AsyncIterator[None]:
+        # No connection is opened here: the service starts, and says why it is not ready, without its database.
+        pool = await create_pool(settings.events_dsn.get_secret_value(), settings, min_size=0, max_size=4)
+        holder["events"] = pool
+        notifier = AppendNotifier(settings)
+        bus = CommandBus(settings, notifier, registry)
+        application.state.service = CommandService(
+            bus, pool, Signer(settings.signing_key_list()), Principal(settings.tenant, settings.actor)
+        )
+        await notifier.start()
+        await bus.start()
+        try:
+            yield
+        finally:
+            await bus.stop()
+            await notifier.stop()
+            pool.terminate()
+
+    return create_application(
+        title="AindusDB Core: command service",
+        version=version("aindusdb-core"),
+        description=_DESCRIPTION,
+        settings=settings,
+        registry=registry,
+        routers=[
+            collection_router,
+            vector_router("/collections/{name}/vectors", named=True),
+            vector_router("/vectors", named=False),
+            health_router({"event_database": _event_database_check(holder)}, registry),
+        ],
+        lifespan=lifespan,
+        problem_of=problem_of,
+    )
+
+
+def _event_database_check(holder: dict[str, Pool]) -> Check:
+    async def check() -> str | None:
+        async with holder["events"].acquire() as connection:
+            await read_log_id(connection)
+        return None
+
+    return check

@@ -1,0 +1,108 @@
+"""`/collections`: create, update, delete."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from fastapi.responses import Response
+from uuid_utils.compat import uuid7
+
+from command_service.domain.commands import CommandContext, CreateCollection, DeleteCollection, UpdateCollection
+from command_service.models import CollectionAnswer, CreateCollectionRequest, UpdateCollectionRequest
+from command_service.outcomes import CollectionOutcome
+from command_service.requests import CollectionName, Context, IfMatch, Service, expected_version
+from command_service.service import CommandService
+from events_schema.embedding import EmbeddingSpec
+from shared.http.application import API_PREFIX, StrictRoute, permission
+from shared.http.problems import documented
+from shared.principal import Permission
+
+router = APIRouter(prefix=f"{API_PREFIX}/collections", tags=["collections"], route_class=StrictRoute)
+
+_WRITES = permission(Permission.COLLECTIONS_WRITE)
+
+
+@router.post(
+    "",
+    status_code=201,
+    response_model=CollectionAnswer,
+    openapi_extra=_WRITES,
+    summary="Create a collection",
+    responses=documented("malformed-json", "body-too-large", "unsupported-media-type", "validation",
+                         "idempotency-key-reused", "collection-exists", "overloaded", "timeout"),
+)  # fmt: skip
+async def create_collection(body: CreateCollectionRequest, service: Service, context: Context) -> Response:
+    outcome = await service.change_collection(
+        CreateCollection(
+            context=context,
+            name=body.name,
+            collection_id=uuid7(),
+            metric=body.metric,
+            type=body.type,
+            index=body.index.spec(),
+            embedding_spec=EmbeddingSpec(provider="client", model=body.model, dimension=body.dimension),
+            description=body.description,
+        )
+    )
+    answer = _answer(service, context, outcome, status_code=201)
+    answer.headers["Location"] = f"{API_PREFIX}/collections/{body.name}"
+    return answer
+
+
+@router.patch(
+    "/{name}",
+    response_model=CollectionAnswer,
+    openapi_extra=_WRITES,
+    summary="Change a collection's description",
+    responses=documented("malformed-json", "body-too-large", "unsupported-media-type", "validation",
+                         "idempotency-key-reused", "collection-not-found", "version-mismatch", "overloaded", "timeout"),
+)  # fmt: skip
+async def update_collection(
+    name: CollectionName,
+    body: UpdateCollectionRequest,
+    service: Service,
+    context: Context,
+    if_match: IfMatch = None,
+) -> Response:
+    outcome = await service.change_collection(
+        UpdateCollection(context, name, body.model_dump(include=body.model_fields_set), expected_version(if_match))
+    )
+    return _answer(service, context, outcome)
+
+
+@router.delete(
+    "/{name}",
+    response_model=CollectionAnswer,
+    openapi_extra=_WRITES,
+    summary="Delete a collection and all that is in it",
+    responses=documented("validation", "idempotency-key-reused", "collection-not-found", "version-mismatch",
+                         "overloaded", "timeout"),
+)  # fmt: skip
+async def delete_collection(
+    name: CollectionName, service: Service, context: Context, if_match: IfMatch = None
+) -> Response:
+    outcome = await service.change_collection(DeleteCollection(context, name, expected_version(if_match)))
+    return _answer(service, context, outcome)
+
+
+def _answer(
+    service: CommandService, context: CommandContext, outcome: CollectionOutcome, *, status_code: int = 200
+) -> Response:
+    answer = CollectionAnswer(
+        name=outcome.name,
+        collection_id=outcome.collection_id,
+        dimension=outcome.embedding_spec.dimension,
+        metric=outcome.metric,
+        type=outcome.type,
+        index=outcome.index,
+        model=outcome.embedding_spec.model,
+        description=outcome.description,
+        version=outcome.version,
+        position=outcome.last_position,
+        consistency_token=service.token(context.tenant, outcome),
+    )
+    return Response(
+        answer.model_dump_json(),
+        status_code=status_code,
+        headers={"ETag": f'"{outcome.version}"'},
+        media_type="application/json",
+    )

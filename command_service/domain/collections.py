@@ -1,0 +1,105 @@
+"""Collections: what their stream says, and what a command makes of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from uuid import UUID
+
+from command_service.domain.commands import CollectionCommand, CreateCollection, DeleteCollection, UpdateCollection
+from command_service.domain.refusals import CollectionExistsError, CollectionNotFoundError, VersionMismatchError
+from events_schema.collections import (
+    CollectionCreated,
+    CollectionDeleted,
+    CollectionEvent,
+    CollectionUpdated,
+    IndexSpec,
+    Metric,
+    VectorType,
+)
+from events_schema.embedding import EmbeddingSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """A live collection. Its dimension is that of its embedding_spec."""
+
+    collection_id: UUID
+    name: str
+    metric: Metric
+    type: VectorType
+    index: IndexSpec
+    embedding_spec: EmbeddingSpec
+    description: str | None
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionState:
+    """The stream of a name: its version, the position of its last event, and the collection if one lives."""
+
+    version: int = 0
+    position: int = 0
+    live: Collection | None = None
+
+
+def decide(state: CollectionState, name: str, command: CollectionCommand) -> CollectionEvent | None:
+    """The event that the command causes; None when it changes nothing.
+
+    Raises:
+        CollectionExistsError, CollectionNotFoundError, VersionMismatchError
+    """
+    match command:
+        case CreateCollection():
+            if state.live is not None:
+                raise CollectionExistsError(name)
+            return CollectionCreated(
+                name=name,
+                collection_id=command.collection_id,
+                metric=command.metric,
+                type=command.type,
+                index=command.index,
+                embedding_spec=command.embedding_spec,
+                description=command.description,
+            )
+        case UpdateCollection():
+            live = _expect(state, name, command.if_version)
+            changed = {name: value for name, value in command.changes.items() if getattr(live, name) != value}
+            return CollectionUpdated(**changed) if changed else None
+        case DeleteCollection():
+            live = _expect(state, name, command.if_version)
+            return CollectionDeleted(name=name, collection_id=live.collection_id)
+
+
+def _expect(state: CollectionState, name: str, if_version: int | None) -> Collection:
+    if state.live is None:
+        raise CollectionNotFoundError(name)
+    if if_version is not None and if_version != state.version:
+        raise VersionMismatchError(f"the collection {name!r}", if_version, state.version)
+    return state.live
+
+
+def evolve(
+    state: CollectionState, event: CollectionEvent, *, version: int, position: int, timestamp: datetime
+) -> CollectionState:
+    return CollectionState(version, position, _live_after(state, event, timestamp))
+
+
+def _live_after(state: CollectionState, event: CollectionEvent, timestamp: datetime) -> Collection | None:
+    match event:
+        case CollectionCreated():
+            return Collection(
+                collection_id=event.collection_id,
+                name=event.name,
+                metric=event.metric,
+                type=event.type,
+                index=event.index,
+                embedding_spec=event.embedding_spec,
+                description=event.description,
+                created_at=timestamp,
+            )
+        case CollectionUpdated():
+            assert state.live is not None
+            return replace(state.live, **{name: getattr(event, name) for name in event.model_fields_set})
+        case CollectionDeleted():
+            return None

@@ -1,0 +1,124 @@
+"""Commands: what callers ask for, already parsed and within the limits of their own fields."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from events_schema.base import EventMetadata
+from events_schema.collections import IndexSpec, Metric, VectorType
+from events_schema.embedding import EmbeddingSpec
+
+
+@dataclass(frozen=True, slots=True)
+class IdempotencyKey:
+    """`request_hash` tells a repetition of the request from another one under the same key."""
+
+    key: str
+    request_hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CommandContext:
+    """For whom, by whom and through which request."""
+
+    tenant: str
+    metadata: EventMetadata
+    idempotency: IdempotencyKey | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CreateCollection:
+    """`collection_id` is new: every creation gets its own, also under a name that was used before."""
+
+    context: CommandContext
+    name: str
+    collection_id: UUID
+    metric: Metric
+    type: VectorType
+    index: IndexSpec
+    embedding_spec: EmbeddingSpec
+    description: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateCollection:
+    """`changes` holds the fields that are given, of those of CollectionUpdated, with their new values."""
+
+    context: CommandContext
+    name: str
+    changes: dict[str, Any] = field(hash=False)
+    if_version: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteCollection:
+    context: CommandContext
+    name: str
+    if_version: int | None = None
+
+
+CollectionCommand = CreateCollection | UpdateCollection | DeleteCollection
+
+
+@dataclass(frozen=True, slots=True)
+class CreateVector:
+    """`embedding` is the stored text of the embedding (see events_schema.embedding)."""
+
+    id: str
+    embedding: str
+    content: str | None
+    metadata: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class UpsertVector:
+    """Puts this content in place, whatever was there."""
+
+    id: str
+    embedding: str
+    content: str | None
+    metadata: dict[str, Any]
+    if_version: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PatchVector:
+    """A merge patch (RFC 7396). `embedding` None leaves it; `fields` says which of content and metadata are given."""
+
+    id: str
+    embedding: str | None
+    fields: frozenset[str]
+    content: str | None = None
+    metadata: dict[str, Any] | None = None
+    if_version: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteVector:
+    """`missing_is_unchanged`: in a batch, deleting what is not there is no refusal."""
+
+    id: str
+    if_version: int | None = None
+    missing_is_unchanged: bool = False
+
+
+VectorOperation = CreateVector | UpsertVector | PatchVector | DeleteVector
+
+
+@dataclass(frozen=True, slots=True)
+class WriteVectors:
+    """Operations on vectors of one collection: all of them take effect, or none.
+
+    `collection_id` is what the name stood for when the request was read; embeddings were checked against it.
+    """
+
+    context: CommandContext
+    collection: str
+    collection_id: UUID
+    operations: tuple[VectorOperation, ...]
+    size_bytes: int = field(default=0, compare=False)
+
+
+Command = CollectionCommand | WriteVectors

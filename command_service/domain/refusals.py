@@ -1,0 +1,94 @@
+"""Why a command is refused: one class for each reason, with what a caller needs to go on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class RefusalError(Exception):
+    """A command that breaks a rule of the domain. It appends nothing."""
+
+
+@dataclass
+class CollectionNotFoundError(RefusalError):
+    name: str
+
+    def __str__(self) -> str:
+        return f"there is no collection {self.name!r}"
+
+
+@dataclass
+class CollectionExistsError(RefusalError):
+    name: str
+
+    def __str__(self) -> str:
+        return f"the collection {self.name!r} exists already"
+
+
+@dataclass
+class CollectionDeletedError(RefusalError):
+    """It went between the request's resolution and its append."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return f"the collection {self.name!r} was deleted while the request was under way"
+
+
+@dataclass
+class VersionMismatchError(RefusalError):
+    what: str
+    expected: int
+    current: int
+
+    def __str__(self) -> str:
+        return f"{self.what} has version {self.current}, not the expected {self.expected}"
+
+
+@dataclass
+class VectorNotFoundError(RefusalError):
+    id: str
+
+    def __str__(self) -> str:
+        return f"there is no vector {self.id!r} in the collection"
+
+
+@dataclass
+class VectorExistsError(RefusalError):
+    id: str
+
+    def __str__(self) -> str:
+        return f"the vector {self.id!r} exists already"
+
+
+@dataclass
+class MetadataTooLargeError(RefusalError):
+    """The patch is small enough, but what it makes of the metadata is not."""
+
+    id: str
+    limit_bytes: int
+    max_depth: int
+
+    def __str__(self) -> str:
+        return (
+            f"the patched metadata of {self.id!r} would exceed {self.limit_bytes} bytes of JSON "
+            f"or {self.max_depth} levels"
+        )
+
+
+@dataclass
+class IdempotencyKeyReusedError(RefusalError):
+    key: str
+
+    def __str__(self) -> str:
+        return f"the Idempotency-Key {self.key!r} was used for a different request within the last 24 hours"
+
+
+@dataclass
+class BatchRefusedError(RefusalError):
+    """Operations of a batch that were refused, each with its index; at most 100 are kept."""
+
+    refusals: tuple[tuple[int, RefusalError], ...]
+
+    def __str__(self) -> str:
+        return f"{len(self.refusals)} operations were refused, so none took effect; the first: {self.refusals[0][1]}"

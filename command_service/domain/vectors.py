@@ -1,0 +1,148 @@
+"""Vectors: what their stream says, and what an operation makes of it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from command_service.domain.commands import CreateVector, DeleteVector, PatchVector, UpsertVector, VectorOperation
+from command_service.domain.json_values import merge_patch, same_json
+from command_service.domain.refusals import (
+    MetadataTooLargeError,
+    VectorExistsError,
+    VectorNotFoundError,
+    VersionMismatchError,
+)
+from events_schema.embedding import EmbeddingSpec, StoredEmbedding
+from events_schema.vectors import VectorCreated, VectorDeleted, VectorEvent, VectorUpdated
+
+MAX_METADATA_BYTES = 64 * 1024
+MAX_METADATA_DEPTH = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Vector:
+    """A live vector. `embedding` is its stored text under the collection's spec."""
+
+    embedding: str
+    content: str | None
+    metadata: dict[str, Any] = field(hash=False)
+
+
+@dataclass(frozen=True, slots=True)
+class VectorState:
+    """A vector's stream: its version (which goes on after a deletion), the position of its last event,
+    and the vector if it lives."""
+
+    version: int = 0
+    position: int = 0
+    live: Vector | None = None
+
+
+def decide(state: VectorState, operation: VectorOperation, spec: EmbeddingSpec) -> VectorEvent | None:
+    """The event that the operation causes; None when it changes nothing.
+
+    Raises:
+        VectorExistsError, VectorNotFoundError, VersionMismatchError, MetadataTooLargeError
+    """
+    match operation:
+        case CreateVector():
+            if state.live is not None:
+                raise VectorExistsError(operation.id)
+            return _created(operation, spec)
+        case UpsertVector():
+            _expect_version(state, operation.id, operation.if_version)
+            if state.live is None:
+                return _created(operation, spec)
+            wanted = Vector(operation.embedding, operation.content, operation.metadata)
+            return _updated(operation.id, state.live, wanted, spec)
+        case PatchVector():
+            if state.live is None:
+                raise VectorNotFoundError(operation.id)
+            _expect_version(state, operation.id, operation.if_version)
+            return _updated(operation.id, state.live, _patched(state.live, operation), spec)
+        case DeleteVector():
+            if state.live is None:
+                if operation.missing_is_unchanged:
+                    _expect_version(state, operation.id, operation.if_version)
+                    return None
+                raise VectorNotFoundError(operation.id)
+            _expect_version(state, operation.id, operation.if_version)
+            return VectorDeleted(id=operation.id)
+
+
+def _expect_version(state: VectorState, vector_id: str, if_version: int | None) -> None:
+    # What does not live has no version that a caller could have seen.
+    current = state.version if state.live is not None else 0
+    if if_version is not None and if_version != current:
+        raise VersionMismatchError(f"the vector {vector_id!r}", if_version, current)
+
+
+def _stored(embedding: str, spec: EmbeddingSpec) -> tuple[StoredEmbedding, ...]:
+    return (StoredEmbedding(spec=spec, encoding="float32-le-base64", data=embedding),)
+
+
+def _created(operation: CreateVector | UpsertVector, spec: EmbeddingSpec) -> VectorCreated:
+    return VectorCreated(
+        id=operation.id,
+        embeddings=_stored(operation.embedding, spec),
+        content=operation.content,
+        metadata=operation.metadata,
+    )
+
+
+def _updated(vector_id: str, present: Vector, wanted: Vector, spec: EmbeddingSpec) -> VectorUpdated | None:
+    changed: dict[str, Any] = {}
+    if wanted.embedding != present.embedding:
+        changed["embeddings"] = _stored(wanted.embedding, spec)
+    if wanted.content != present.content:
+        changed["content"] = wanted.content
+    if not same_json(wanted.metadata, present.metadata):
+        changed["metadata"] = wanted.metadata
+    return VectorUpdated(id=vector_id, **changed) if changed else None
+
+
+def _patched(present: Vector, operation: PatchVector) -> Vector:
+    wanted = present
+    if operation.embedding is not None:
+        wanted = replace(wanted, embedding=operation.embedding)
+    if "content" in operation.fields:
+        wanted = replace(wanted, content=operation.content)
+    if "metadata" in operation.fields:
+        merged = {} if operation.metadata is None else merge_patch(present.metadata, operation.metadata)
+        size = len(json.dumps(merged, ensure_ascii=False, separators=(",", ":")).encode())
+        if size > MAX_METADATA_BYTES or _depth(merged) > MAX_METADATA_DEPTH:
+            raise MetadataTooLargeError(operation.id, MAX_METADATA_BYTES, MAX_METADATA_DEPTH)
+        wanted = replace(wanted, metadata=merged)
+    return wanted
+
+
+def _depth(value: Any) -> int:
+    match value:
+        case dict():
+            return 1 + max(map(_depth, value.values()), default=0)
+        case list():
+            return 1 + max(map(_depth, value), default=0)
+        case _:
+            return 0
+
+
+def evolve(state: VectorState, event: VectorEvent, *, version: int, position: int) -> VectorState:
+    return VectorState(version, position, _live_after(state, event))
+
+
+def _live_after(state: VectorState, event: VectorEvent) -> Vector | None:
+    match event:
+        case VectorCreated():
+            return Vector(event.embeddings[0].data, event.content, event.metadata)
+        case VectorUpdated():
+            assert state.live is not None
+            changed = event.model_fields_set
+            return Vector(
+                event.embeddings[0].data if "embeddings" in changed else state.live.embedding,
+                event.content if "content" in changed else state.live.content,
+                event.metadata if "metadata" in changed else state.live.metadata,
+            )
+        case VectorDeleted():
+            return None

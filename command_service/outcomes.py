@@ -1,0 +1,58 @@
+"""What a command came to. Outcomes are stored with idempotency keys, so they round-trip through JSON."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from events_schema.collections import IndexSpec, Metric, VectorType
+from events_schema.embedding import EmbeddingSpec
+
+Result = Literal["created", "updated", "deleted", "unchanged"]
+
+
+class _Outcome(BaseModel):
+    """`first_position` to `last_position` are the events that the command appended or, where it changed
+    nothing, the last events of what it looked at: a token over them covers everything it answered."""
+
+    model_config = ConfigDict(frozen=True)
+
+    log_id: UUID
+    first_position: int
+    last_position: int
+
+
+class CollectionOutcome(_Outcome):
+    kind: Literal["collection"] = "collection"
+    result: Result
+    name: str
+    collection_id: UUID
+    version: int
+    metric: Metric
+    type: VectorType
+    index: IndexSpec
+    embedding_spec: EmbeddingSpec
+    description: str | None
+
+
+class OperationOutcome(BaseModel):
+    """`version` is the vector's after the operation, `position` its last event's."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    result: Result
+    version: int
+    position: int
+
+
+class VectorsOutcome(_Outcome):
+    kind: Literal["vectors"] = "vectors"
+    operations: tuple[OperationOutcome, ...]
+
+
+Outcome = CollectionOutcome | VectorsOutcome
+
+OUTCOME: TypeAdapter[Outcome] = TypeAdapter(Annotated[Outcome, Field(discriminator="kind")])

@@ -1,0 +1,99 @@
+"""Everything slow that a write needs before the append lock: checks against the collection, encoding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from uuid_utils.compat import uuid7
+
+from command_service.domain.collections import Collection
+from command_service.domain.commands import CreateVector, DeleteVector, PatchVector, UpsertVector, VectorOperation
+from command_service.models import (
+    CreateOperation,
+    CreateVectorRequest,
+    DeleteOperation,
+    PatchOperation,
+    PatchVectorRequest,
+    UpsertOperation,
+    UpsertVectorRequest,
+)
+from events_schema.embedding import Float32Array, encode
+from shared.embedding_input import cosine_fault
+from shared.http.problems import FieldError, ProblemError
+
+OperationInput = CreateOperation | UpsertOperation | PatchOperation | DeleteOperation
+
+
+def operations_of(inputs: Sequence[OperationInput]) -> tuple[VectorOperation, ...]:
+    """The domain's operations for a batch; ids that were left out are made here."""
+    return tuple(_operation(one) for one in inputs)
+
+
+def _operation(one: OperationInput) -> VectorOperation:
+    match one:
+        case CreateOperation():
+            return create_vector(one)
+        case UpsertOperation():
+            return upsert_vector(one.id, one, one.if_version)
+        case PatchOperation():
+            return patch_vector(one.id, one, one.if_version)
+        case DeleteOperation():
+            return DeleteVector(one.id, one.if_version, missing_is_unchanged=True)
+
+
+def create_vector(request: CreateVectorRequest) -> CreateVector:
+    return CreateVector(request.id or str(uuid7()), encode(request.embedding), request.content, request.metadata)
+
+
+def upsert_vector(
+    vector_id: str, request: UpsertVectorRequest | UpsertOperation, if_version: int | None
+) -> UpsertVector:
+    return UpsertVector(vector_id, encode(request.embedding), request.content, request.metadata, if_version)
+
+
+def patch_vector(vector_id: str, request: PatchVectorRequest, if_version: int | None) -> PatchVector:
+    return PatchVector(
+        vector_id,
+        None if request.embedding is None else encode(request.embedding),
+        frozenset(request.model_fields_set & {"content", "metadata"}),
+        request.content,
+        request.metadata,
+        if_version,
+    )
+
+
+def check_embeddings(collection: Collection, embeddings: Sequence[tuple[str, Float32Array | None]]) -> None:
+    """Holds embeddings, each with its address in the body, against the collection.
+
+    Raises:
+        ProblemError: dimension-mismatch, zero-vector or not-finite, with the address of each that does not fit.
+    """
+    dimension = collection.embedding_spec.dimension
+    errors: list[FieldError] = []
+    extra: dict[str, Any] = {}
+    for pointer, embedding in embeddings:
+        if embedding is None:
+            continue
+        if embedding.size != dimension:
+            extra = extra or {"expected": dimension, "got": int(embedding.size)}
+            detail = f"the collection's dimension is {dimension}, this embedding has {embedding.size} numbers"
+            errors.append(FieldError(pointer=pointer, type="dimension-mismatch", detail=detail))
+        elif collection.metric == "cosine":
+            fault = cosine_fault(embedding)
+            if fault is not None:
+                errors.append(FieldError(pointer=pointer, type=fault, detail=_COSINE_FAULTS[fault]))
+    if errors:
+        first = errors[0]
+        raise ProblemError(
+            first.type,
+            f"{first.pointer}: {first.detail}",
+            errors=errors,
+            **(extra if first.type == "dimension-mismatch" else {}),
+        )
+
+
+_COSINE_FAULTS = {
+    "zero-vector": "under cosine an embedding must not be zero, nor so small that its squared norm is zero in float32",
+    "not-finite": "under cosine an embedding's squared norm must be finite in float32",
+}

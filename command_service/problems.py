@@ -1,0 +1,82 @@
+"""The one table from this service's refusals to HTTP problems."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from command_service.command_bus import AppendFailedError, EventDatabaseUnavailableError
+from command_service.command_queue import OverloadedError
+from command_service.domain.refusals import (
+    BatchRefusedError,
+    CollectionDeletedError,
+    CollectionExistsError,
+    CollectionNotFoundError,
+    IdempotencyKeyReusedError,
+    MetadataTooLargeError,
+    RefusalError,
+    VectorExistsError,
+    VectorNotFoundError,
+    VersionMismatchError,
+)
+from shared.http.problems import FieldError, ProblemError
+from shared.postgres import CONNECTION_LOST
+
+_NAMES: dict[type[RefusalError], str] = {
+    MetadataTooLargeError: "validation",
+    IdempotencyKeyReusedError: "idempotency-key-reused",
+    CollectionNotFoundError: "collection-not-found",
+    VectorNotFoundError: "vector-not-found",
+    CollectionExistsError: "collection-exists",
+    VectorExistsError: "vector-exists",
+    CollectionDeletedError: "collection-deleted",
+    VersionMismatchError: "version-mismatch",
+}
+"""In the order of checks: of several refusals in a batch, the first in this order names the problem."""
+
+_ORDER = {refusal: order for order, refusal in enumerate(_NAMES)}
+_FIELDS: dict[type[RefusalError], str] = {MetadataTooLargeError: "metadata", VersionMismatchError: "if_version"}
+
+
+def problem_of(error: Exception) -> ProblemError | None:
+    """The problem that tells a caller of this error; None for an error that is not of this service's making."""
+    match error:
+        case BatchRefusedError():
+            return _batch_problem(error)
+        case VersionMismatchError():
+            return ProblemError("version-mismatch", str(error), expected=error.expected, current=error.current)
+        case RefusalError():
+            return ProblemError(_NAMES[type(error)], str(error))
+        case OverloadedError():
+            return ProblemError("overloaded", str(error), headers={"Retry-After": str(error.retry_after_seconds)})
+        case EventDatabaseUnavailableError():
+            return ProblemError("dependency-unavailable", str(error), headers={"Retry-After": "1"})
+        case AppendFailedError():
+            return ProblemError("internal-error", str(error))
+        case _ if isinstance(error, CONNECTION_LOST) and not isinstance(error, TimeoutError):
+            return ProblemError(
+                "dependency-unavailable",
+                "the event database cannot be reached; nothing was written",
+                headers={"Retry-After": "1"},
+            )
+        case _:
+            return None
+
+
+def _batch_problem(error: BatchRefusedError) -> ProblemError:
+    _, first = min(error.refusals, key=lambda refusal: (_ORDER[type(refusal[1])], refusal[0]))
+    extra: dict[str, Any] = (
+        {"expected": first.expected, "current": first.current} if isinstance(first, VersionMismatchError) else {}
+    )
+    return ProblemError(
+        _NAMES[type(first)],
+        str(first),
+        errors=[
+            FieldError(
+                pointer=f"/operations/{index}/{_FIELDS.get(type(refusal), 'id')}",
+                type=_NAMES[type(refusal)],
+                detail=str(refusal),
+            )
+            for index, refusal in error.refusals
+        ],
+        **extra,
+    )

@@ -1,0 +1,104 @@
+"""What routes take from a request besides its body: who asks, for which collection, under which conditions."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Annotated
+
+from fastapi import Depends, Header, Path, Request
+from pydantic import AfterValidator
+
+from command_service.domain.collections import Collection
+from command_service.domain.commands import CommandContext, IdempotencyKey
+from command_service.domain.refusals import CollectionNotFoundError
+from command_service.models import Name, VectorId
+from command_service.service import CommandService
+from events_schema.base import EventMetadata
+from shared.http.problems import FieldError, ProblemError
+from shared.principal import Principal
+
+_ETAG = re.compile(r'"(\d{1,10})"\Z')
+_KEY = re.compile(r"[\x20-\x7e]{1,255}\Z")
+
+
+def service_of(request: Request) -> CommandService:
+    service: CommandService = request.app.state.service
+    return service
+
+
+Service = Annotated[CommandService, Depends(service_of)]
+CollectionName = Annotated[Name, Path(description="The collection's name.")]
+VectorIdPath = Annotated[VectorId, Path(alias="id", description="The vector's id.")]
+
+
+def _if_match(value: str | None) -> str | None:
+    if value is not None and not _ETAG.match(value):
+        raise ValueError('If-Match is one ETag of this API, such as "3"')
+    return value
+
+
+IfMatch = Annotated[
+    str | None,
+    Header(alias="If-Match", description="The ETag of the version that the write expects."),
+    AfterValidator(_if_match),
+]
+
+
+def expected_version(if_match: str | None) -> int | None:
+    return None if if_match is None else int(if_match.strip('"'))
+
+
+async def command_context(
+    request: Request,
+    service: Service,
+    idempotency_key: Annotated[
+        str | None,
+        Header(
+            alias="Idempotency-Key",
+            description="1 to 255 printable ASCII characters. The same request under the same key takes effect once.",
+        ),
+    ] = None,
+) -> CommandContext:
+    principal: Principal = service.principal
+    metadata = EventMetadata(
+        actor=principal.actor,
+        request_id=request.state.request_id,
+        traceparent=request.headers.get("traceparent"),
+    )
+    if idempotency_key is None:
+        return CommandContext(principal.tenant, metadata)
+    if not _KEY.match(idempotency_key):
+        error = FieldError(
+            pointer="Idempotency-Key", type="idempotency-key", detail="1 to 255 printable ASCII characters are allowed"
+        )
+        raise ProblemError("validation", f"{error.pointer}: {error.detail}", errors=[error])
+    return CommandContext(principal.tenant, metadata, IdempotencyKey(idempotency_key, await _request_hash(request)))
+
+
+Context = Annotated[CommandContext, Depends(command_context)]
+
+
+async def _request_hash(request: Request) -> bytes:
+    digest = hashlib.sha256()
+    for part in (
+        request.method.encode(),
+        request.url.path.encode(),
+        request.url.query.encode(),
+        request.headers.get("if-match", "").encode(),
+        await request.body(),
+    ):
+        digest.update(len(part).to_bytes(8))
+        digest.update(part)
+    return digest.digest()
+
+
+async def live_collection(service: Service, context: Context, name: CollectionName) -> Collection:
+    """
+    Raises:
+        CollectionNotFoundError: no collection bears the name.
+    """
+    found = await service.resolve(context.tenant, name)
+    if found is None:
+        raise CollectionNotFoundError(name)
+    return found

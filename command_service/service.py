@@ -1,0 +1,124 @@
+"""What the routes work with: the bus, and collections by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+
+from uuid_utils.compat import uuid7
+
+from command_service import event_store
+from command_service.command_bus import CommandBus
+from command_service.domain.collections import Collection
+from command_service.domain.commands import (
+    CollectionCommand,
+    CommandContext,
+    CreateCollection,
+    CreateVector,
+    DeleteVector,
+    PatchVector,
+    UpsertVector,
+    VectorOperation,
+    WriteVectors,
+)
+from command_service.domain.refusals import BatchRefusedError, CollectionExistsError
+from command_service.outcomes import CollectionOutcome, OperationOutcome, Outcome, VectorsOutcome
+from events_schema.collections import IndexSpec
+from events_schema.embedding import EmbeddingSpec
+from events_schema.streams import collection_stream
+from shared.postgres import Pool
+from shared.principal import Principal
+from shared.tokens import ConsistencyToken, Signer
+
+_OPERATION_BYTES = 256
+
+
+class CommandService:
+    def __init__(self, bus: CommandBus, pool: Pool, signer: Signer, principal: Principal) -> None:
+        self.bus = bus
+        self.principal = principal
+        self._pool = pool
+        self._signer = signer
+
+    async def resolve(self, tenant: str, name: str) -> Collection | None:
+        """The collection that lives under a name now, as far as this process knows; the append looks again."""
+        stream = collection_stream(tenant, name)
+        known = self.bus.states.known_collection(stream)
+        if known is None or known.live is None:
+            async with self._pool.acquire() as connection:
+                known = await event_store.load_collection(connection, stream)
+            self.bus.states.remember_collections({stream: known})
+        return known.live
+
+    async def resolve_or_create(self, context: CommandContext, name: str, dimension: int) -> Collection:
+        """The collection, brought into being with this dimension if there is none."""
+        found = await self.resolve(context.tenant, name)
+        if found is None:
+            # Another request may be first; what it made is resolved below.
+            with suppress(CollectionExistsError):
+                await self.bus.execute(
+                    CreateCollection(
+                        context=CommandContext(context.tenant, context.metadata),
+                        name=name,
+                        collection_id=uuid7(),
+                        metric="cosine",
+                        type="vector",
+                        index=IndexSpec(kind="hnsw", m=16, ef_construction=64, lists=None),
+                        embedding_spec=EmbeddingSpec(provider="client", model=None, dimension=dimension),
+                    )
+                )
+            found = await self.resolve(context.tenant, name)
+            assert found is not None
+        return found
+
+    async def change_collection(self, command: CollectionCommand) -> CollectionOutcome:
+        outcome = await self.bus.execute(command)
+        assert isinstance(outcome, CollectionOutcome)
+        return outcome
+
+    async def write(
+        self, context: CommandContext, collection: Collection, operations: Sequence[VectorOperation]
+    ) -> VectorsOutcome:
+        """
+        Raises:
+            BatchRefusedError: with every operation that was refused.
+        """
+        outcome = await self.bus.execute(
+            WriteVectors(
+                context=context,
+                collection=collection.name,
+                collection_id=collection.collection_id,
+                operations=tuple(operations),
+                size_bytes=sum(map(_size_bytes, operations)),
+            )
+        )
+        assert isinstance(outcome, VectorsOutcome)
+        return outcome
+
+    async def write_one(
+        self, context: CommandContext, collection: Collection, operation: VectorOperation
+    ) -> tuple[OperationOutcome, VectorsOutcome]:
+        """
+        Raises:
+            RefusalError: the operation's own.
+        """
+        try:
+            outcome = await self.write(context, collection, (operation,))
+        except BatchRefusedError as refused:
+            raise refused.refusals[0][1] from refused
+        return outcome.operations[0], outcome
+
+    def token(self, tenant: str, outcome: Outcome) -> str:
+        return self._signer.sign_token(
+            ConsistencyToken(outcome.log_id, tenant, outcome.first_position, outcome.last_position)
+        )
+
+
+def _size_bytes(operation: VectorOperation) -> int:
+    match operation:
+        case CreateVector() | UpsertVector():
+            return _OPERATION_BYTES + len(operation.embedding) + len(operation.content or "")
+        case PatchVector():
+            return _OPERATION_BYTES + len(operation.embedding or "") + len(operation.content or "")
+        case DeleteVector():
+            return _OPERATION_BYTES

@@ -1,0 +1,123 @@
+"""The states of streams, as far as they are known without folding them again.
+
+Collections are kept, because every write to their vectors needs them; the versions that were read under the
+append lock say which are still current. Vectors are read by their last few events; only the few whose state
+reaches further back are folded whole and kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import groupby
+from uuid import UUID
+
+import asyncpg
+import orjson
+from cachetools import LRUCache
+
+from command_service import event_store
+from command_service.domain.collections import CollectionState
+from command_service.domain.vectors import Vector, VectorState, evolve
+from events_schema.base import RecordedEvent
+from events_schema.registry import decode_event
+from events_schema.vectors import VectorCreated, VectorDeleted, VectorEvent, VectorUpdated
+from shared.event_log import read_stream
+from shared.postgres import Connection
+
+MAX_COLLECTIONS = 10_000
+MAX_LONG_VECTORS = 10_000
+
+
+class StreamStates:
+    """Used by one writer and, for reading collections, by the requests of its process."""
+
+    def __init__(self) -> None:
+        self._collections: LRUCache[UUID, CollectionState] = LRUCache(MAX_COLLECTIONS)
+        self._long_vectors: LRUCache[UUID, VectorState] = LRUCache(MAX_LONG_VECTORS)
+
+    def known_collection(self, stream: UUID) -> CollectionState | None:
+        """The collection as it was last seen; the append checks that it still is."""
+        return self._collections.get(stream)
+
+    def remember_collections(self, states: Mapping[UUID, CollectionState]) -> None:
+        """To be called with committed states only."""
+        for stream, state in states.items():
+            known = self._collections.get(stream)
+            if known is None or known.version <= state.version:
+                self._collections[stream] = state
+
+    async def collections(self, connection: Connection, versions: Mapping[UUID, int]) -> dict[UUID, CollectionState]:
+        """The states at the given versions, 0 for a stream that has no event."""
+        states: dict[UUID, CollectionState] = {}
+        for stream, version in versions.items():
+            known = self._collections.get(stream, CollectionState())
+            states[stream] = (
+                known if known.version == version else await event_store.load_collection(connection, stream)
+            )
+        return states
+
+    async def vectors(self, connection: Connection, streams: set[UUID]) -> dict[UUID, VectorState]:
+        """The states of those streams that have events."""
+        states: dict[UUID, VectorState] = {}
+        rows = await event_store.read_tails(connection, list(streams))
+        for stream, tail in groupby(rows, key=lambda row: row["aggregate_id"]):
+            states[stream] = await self._vector(connection, stream, list(tail))
+        return states
+
+    async def _vector(self, connection: Connection, stream: UUID, tail: list[asyncpg.Record]) -> VectorState:
+        known = self._long_vectors.get(stream)
+        if known is not None and tail[0]["version"] <= known.version + 1 and known.version <= tail[-1]["version"]:
+            state = known
+            for row in tail:
+                if row["version"] > known.version:
+                    state = evolve(state, _decoded(row), version=row["version"], position=row["position"])
+            self._long_vectors[stream] = state
+            return state
+        whole = _fold_tail(tail)
+        if whole is not None:
+            return whole
+        state = VectorState()
+        while True:
+            events = await read_stream(connection, stream, after_version=state.version, limit=1000)
+            for event in events:
+                state = evolve(state, _decoded_event(event), version=event.version, position=event.position)
+            if not events:
+                break
+        self._long_vectors[stream] = state
+        return state
+
+
+def _fold_tail(tail: list[asyncpg.Record]) -> VectorState | None:
+    """The state, if the stream's last events say all of it: they reach back to a creation or deletion, or
+    between them they set every field."""
+    embedding: str | None = None
+    fields: dict[str, object] = {}
+    last = tail[-1]
+    for row in reversed(tail):
+        event = _decoded(row)
+        match event:
+            case VectorDeleted():
+                # Only as the newest: whatever follows a deletion begins with a creation, which ends the search.
+                return VectorState(last["version"], last["position"], None)
+            case VectorCreated() | VectorUpdated():
+                changed = event.model_fields_set
+                if embedding is None and "embeddings" in changed:
+                    embedding = event.embeddings[0].data
+                if "content" not in fields and ("content" in changed or isinstance(event, VectorCreated)):
+                    fields["content"] = event.content
+                if "metadata" not in fields and ("metadata" in changed or isinstance(event, VectorCreated)):
+                    fields["metadata"] = event.metadata
+        if embedding is not None and len(fields) == 2:
+            live = Vector(embedding, fields["content"], fields["metadata"])  # type: ignore[arg-type]
+            return VectorState(last["version"], last["position"], live)
+    return None
+
+
+def _decoded(row: asyncpg.Record) -> VectorEvent:
+    event: VectorEvent = decode_event(row["event_type"], row["schema_version"], orjson.loads(row["event_data"]))
+    return event
+
+
+def _decoded_event(event: RecordedEvent) -> VectorEvent:
+    decoded: VectorEvent = decode_event(event.event_type, event.schema_version, event.event_data)
+    return decoded

@@ -1,0 +1,272 @@
+"""One group commit: decides many commands in memory, in order, against what the lock's holder read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from uuid import UUID
+
+import orjson
+from uuid_utils.compat import uuid7
+
+from command_service import event_store
+from command_service.command_queue import Pending
+from command_service.domain import collections, vectors
+from command_service.domain.collections import CollectionState
+from command_service.domain.commands import (
+    CollectionCommand,
+    Command,
+    CommandContext,
+    CreateCollection,
+    DeleteCollection,
+    UpdateCollection,
+    VectorOperation,
+    WriteVectors,
+)
+from command_service.domain.refusals import (
+    BatchRefusedError,
+    CollectionDeletedError,
+    IdempotencyKeyReusedError,
+    RefusalError,
+)
+from command_service.domain.vectors import VectorState
+from command_service.event_store import LogEnd, NewEvent, StoredKey
+from command_service.outcomes import OUTCOME, CollectionOutcome, OperationOutcome, Outcome, Result, VectorsOutcome
+from command_service.stream_states import StreamStates
+from events_schema.collections import CollectionEvent
+from events_schema.streams import collection_stream, vector_stream
+from events_schema.vectors import VectorCreated, VectorDeleted, VectorEvent, VectorUpdated
+from shared.postgres import Connection
+
+MAX_REPORTED_REFUSALS = 100
+
+
+@dataclass(slots=True)
+class Decided:
+    """What a transaction's commands came to, in their order, and what has to be written for it."""
+
+    answers: list[Outcome | RefusalError] = field(default_factory=list)
+    events: list[NewEvent] = field(default_factory=list)
+    keys: list[StoredKey] = field(default_factory=list)
+    collections: dict[UUID, CollectionState] = field(default_factory=dict)
+
+
+async def decide_all(
+    connection: Connection, pending: Sequence[Pending], states: StreamStates, retention: timedelta
+) -> Decided:
+    """Reads what the commands need and decides them. The caller holds the append lock, appends and commits."""
+    commands = [one.command for one in pending]
+    streams = list(dict.fromkeys(collection_stream(one.context.tenant, _name(one)) for one in commands))
+    end = await event_store.read_log_end(connection, streams)
+    wanted_keys = {
+        (one.context.tenant, one.context.idempotency.key) for one in commands if one.context.idempotency is not None
+    }
+    keys = await event_store.find_keys(connection, list(wanted_keys), retention) if wanted_keys else {}
+    collection_states = await states.collections(connection, dict(zip(streams, end.versions, strict=True)))
+    vector_ids = {
+        vector_stream(one.collection_id, operation.id)
+        for one in commands
+        if isinstance(one, WriteVectors)
+        for operation in one.operations
+    }
+    vector_states = await states.vectors(connection, vector_ids) if vector_ids else {}
+    decision = _Decision(end, collection_states, vector_states, keys)
+    for command in commands:
+        decision.add(command)
+    return decision.decided
+
+
+def _name(command: Command) -> str:
+    return command.collection if isinstance(command, WriteVectors) else command.name
+
+
+class _Decision:
+    """The states as they are after the commands decided so far."""
+
+    def __init__(
+        self,
+        end: LogEnd,
+        collection_states: dict[UUID, CollectionState],
+        vector_states: dict[UUID, VectorState],
+        keys: dict[tuple[str, str], StoredKey],
+    ) -> None:
+        self._end = end
+        self._collections = collection_states
+        self._vectors = vector_states
+        self._keys = keys
+        self.decided = Decided(collections=collection_states)
+
+    def add(self, command: Command) -> None:
+        try:
+            self.decided.answers.append(self._answer(command))
+        except RefusalError as refusal:
+            self.decided.answers.append(refusal)
+
+    def _answer(self, command: Command) -> Outcome:
+        idempotency = command.context.idempotency
+        if idempotency is None:
+            return self._decide(command)
+        found = self._keys.get((command.context.tenant, idempotency.key))
+        if found is not None:
+            if found.request_hash != idempotency.request_hash:
+                raise IdempotencyKeyReusedError(idempotency.key)
+            return OUTCOME.validate_json(found.response)
+        outcome = self._decide(command)
+        stored = StoredKey(command.context.tenant, idempotency.key, idempotency.request_hash, outcome.model_dump_json())
+        self._keys[stored.tenant, stored.key] = stored
+        self.decided.keys.append(stored)
+        return outcome
+
+    def _decide(self, command: Command) -> Outcome:
+        match command:
+            case WriteVectors():
+                return self._write_vectors(command)
+            case CreateCollection() | UpdateCollection() | DeleteCollection():
+                return self._change_collection(command)
+
+    @property
+    def _next_position(self) -> int:
+        return self._end.position + len(self.decided.events) + 1
+
+    def _change_collection(self, command: CollectionCommand) -> CollectionOutcome:
+        stream = collection_stream(command.context.tenant, command.name)
+        before = self._collections[stream]
+        event = collections.decide(before, command.name, command)
+        after = before
+        result: Result = "unchanged"
+        if event is not None:
+            after = collections.evolve(
+                before,
+                event,
+                version=before.version + 1,
+                position=self._next_position,
+                timestamp=self._end.timestamp,
+            )
+            result = _collection_result(command)
+        described = after.live or before.live
+        assert described is not None
+        if event is not None:
+            self._record(
+                command.context,
+                event,
+                collection_id=described.collection_id,
+                aggregate_id=stream,
+                version=after.version,
+                event_id=uuid7(),
+            )
+            self._collections[stream] = after
+        return CollectionOutcome(
+            log_id=self._end.log_id,
+            first_position=after.position,
+            last_position=after.position,
+            result=result,
+            name=command.name,
+            collection_id=described.collection_id,
+            version=after.version,
+            metric=described.metric,
+            type=described.type,
+            index=described.index,
+            embedding_spec=described.embedding_spec,
+            description=described.description,
+        )
+
+    def _write_vectors(self, command: WriteVectors) -> VectorsOutcome:
+        live = self._collections[collection_stream(command.context.tenant, command.collection)].live
+        if live is None or live.collection_id != command.collection_id:
+            raise CollectionDeletedError(command.collection)
+        changed: dict[UUID, VectorState] = {}
+        appended: list[tuple[UUID, VectorState, VectorEvent]] = []
+        operations: list[OperationOutcome] = []
+        refusals: list[tuple[int, RefusalError]] = []
+        first = self._next_position
+        for index, operation in enumerate(command.operations):
+            stream = vector_stream(command.collection_id, operation.id)
+            before = changed.get(stream) or self._vectors.get(stream) or VectorState()
+            try:
+                event = vectors.decide(before, operation, live.embedding_spec)
+            except RefusalError as refusal:
+                if len(refusals) < MAX_REPORTED_REFUSALS:
+                    refusals.append((index, refusal))
+                continue
+            if event is None:
+                operations.append(_outcome(operation, "unchanged", before))
+                continue
+            after = vectors.evolve(before, event, version=before.version + 1, position=first + len(appended))
+            changed[stream] = after
+            appended.append((stream, after, event))
+            operations.append(_outcome(operation, _vector_result(event), after))
+        if refusals:
+            raise BatchRefusedError(tuple(refusals))
+        for stream, after, event in appended:
+            self._record(
+                command.context,
+                event,
+                collection_id=command.collection_id,
+                aggregate_id=stream,
+                version=after.version,
+                event_id=uuid7(),
+            )
+        self._vectors.update(changed)
+        last = max((operation.position for operation in operations), default=self._end.position)
+        return VectorsOutcome(
+            log_id=self._end.log_id,
+            first_position=first if appended else last,
+            last_position=last,
+            operations=tuple(operations),
+        )
+
+    def _record(
+        self,
+        context: CommandContext,
+        event: CollectionEvent | VectorEvent,
+        *,
+        collection_id: UUID,
+        aggregate_id: UUID,
+        version: int,
+        event_id: UUID,
+    ) -> None:
+        self.decided.events.append(
+            NewEvent(
+                position=self._next_position,
+                event_id=event_id,
+                tenant=context.tenant,
+                collection_id=collection_id,
+                aggregate_id=aggregate_id,
+                aggregate_type="vector" if isinstance(event, VectorEvent) else "collection",
+                version=version,
+                event_type=event.event_type,
+                schema_version=event.schema_version,
+                event_data=event.model_dump_json(exclude_unset=True),
+                metadata=orjson.dumps(context.metadata.model_dump(exclude_none=True)).decode(),
+                timestamp=self._end.timestamp,
+            )
+        )
+
+
+def _outcome(operation: VectorOperation, result: Result, state: VectorState) -> OperationOutcome:
+    return OperationOutcome(id=operation.id, result=result, version=state.version, position=state.position)
+
+
+def _collection_result(command: CollectionCommand) -> Result:
+    match command:
+        case CreateCollection():
+            return "created"
+        case UpdateCollection():
+            return "updated"
+        case DeleteCollection():
+            return "deleted"
+
+
+def _vector_result(event: VectorEvent) -> Result:
+    match event:
+        case VectorCreated():
+            return "created"
+        case VectorUpdated():
+            return "updated"
+        case VectorDeleted():
+            return "deleted"
+
+
+def event_ids(events: Iterable[NewEvent]) -> list[UUID]:
+    return [event.event_id for event in events]

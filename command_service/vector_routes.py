@@ -1,0 +1,174 @@
+"""`/vectors`: create, upsert, patch, delete, and batches of them, in a named collection or in `default`."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Depends
+from fastapi.responses import Response
+
+from command_service.domain.collections import Collection
+from command_service.domain.commands import CommandContext, DeleteVector
+from command_service.domain.refusals import CollectionNotFoundError
+from command_service.models import (
+    BatchAnswer,
+    BatchRequest,
+    CreateVectorRequest,
+    DeleteOperation,
+    OperationAnswer,
+    PatchVectorRequest,
+    UpsertVectorRequest,
+    VectorAnswer,
+)
+from command_service.outcomes import OperationOutcome, VectorsOutcome
+from command_service.preparation import check_embeddings, create_vector, operations_of, patch_vector, upsert_vector
+from command_service.requests import CollectionName, Context, IfMatch, Service, VectorIdPath, expected_version
+from command_service.service import CommandService
+from events_schema.embedding import Float32Array
+from events_schema.streams import DEFAULT_COLLECTION
+from shared.http.application import API_PREFIX, StrictRoute, permission
+from shared.http.problems import documented
+from shared.principal import Permission
+
+_BODY = ("malformed-json", "body-too-large", "unsupported-media-type", "validation", "dimension-mismatch", "not-finite",
+         "zero-vector")  # fmt: skip
+_ANY = ("idempotency-key-reused", "collection-not-found", "collection-deleted", "overloaded", "timeout")
+
+
+def _named(name: CollectionName) -> str:
+    return name
+
+
+def _default() -> str:
+    return DEFAULT_COLLECTION
+
+
+async def _collection(
+    service: CommandService, context: CommandContext, name: str, first: Float32Array | None
+) -> Collection:
+    """The collection that a write is for. `first` is the first embedding that the write brings: the collection
+    `default` comes into being with its dimension."""
+    if name == DEFAULT_COLLECTION and first is not None:
+        return await service.resolve_or_create(context, name, int(first.size))
+    found = await service.resolve(context.tenant, name)
+    if found is None:
+        raise CollectionNotFoundError(name)
+    return found
+
+
+def vector_router(prefix: str, *, named: bool) -> APIRouter:
+    """The routes under `prefix`; not `named`: those of the collection `default`."""
+    router = APIRouter(prefix=f"{API_PREFIX}{prefix}", tags=["vectors"], route_class=StrictRoute)
+    writes = permission(Permission.VECTORS_WRITE)
+    target_of = Depends(_named if named else _default)
+    suffix = "" if named else " in the collection default"
+
+    @router.post(
+        "", status_code=201, response_model=VectorAnswer, openapi_extra=writes, summary=f"Create a vector{suffix}",
+        responses=documented(*_BODY, *_ANY, "vector-exists"),
+    )  # fmt: skip
+    async def create(
+        body: CreateVectorRequest, service: Service, context: Context, target: str = target_of
+    ) -> Response:
+        collection = await _collection(service, context, target, body.embedding)
+        check_embeddings(collection, [("/embedding", body.embedding)])
+        return _one(service, context, *await service.write_one(context, collection, create_vector(body)))
+
+    @router.put(
+        "/{id}", response_model=VectorAnswer, openapi_extra=writes, summary=f"Create or replace a vector{suffix}",
+        responses={201: {"model": VectorAnswer, "description": "Created"},
+                   **documented(*_BODY, *_ANY, "version-mismatch")},
+    )  # fmt: skip
+    async def upsert(
+        vector_id: VectorIdPath,
+        body: UpsertVectorRequest,
+        service: Service,
+        context: Context,
+        target: str = target_of,
+        if_match: IfMatch = None,
+    ) -> Response:
+        collection = await _collection(service, context, target, body.embedding)
+        check_embeddings(collection, [("/embedding", body.embedding)])
+        operation = upsert_vector(vector_id, body, expected_version(if_match))
+        return _one(service, context, *await service.write_one(context, collection, operation))
+
+    @router.patch(
+        "/{id}", response_model=VectorAnswer, openapi_extra=writes,
+        summary=f"Change a vector by a merge patch{suffix}",
+        responses=documented(*_BODY, *_ANY, "vector-not-found", "version-mismatch"),
+    )  # fmt: skip
+    async def patch(
+        vector_id: VectorIdPath,
+        body: PatchVectorRequest,
+        service: Service,
+        context: Context,
+        target: str = target_of,
+        if_match: IfMatch = None,
+    ) -> Response:
+        collection = await _collection(service, context, target, None)
+        check_embeddings(collection, [("/embedding", body.embedding)])
+        operation = patch_vector(vector_id, body, expected_version(if_match))
+        return _one(service, context, *await service.write_one(context, collection, operation))
+
+    @router.delete(
+        "/{id}", response_model=VectorAnswer, openapi_extra=writes, summary=f"Delete a vector{suffix}",
+        responses=documented("validation", *_ANY, "vector-not-found", "version-mismatch"),
+    )  # fmt: skip
+    async def delete(
+        vector_id: VectorIdPath,
+        service: Service,
+        context: Context,
+        target: str = target_of,
+        if_match: IfMatch = None,
+    ) -> Response:
+        collection = await _collection(service, context, target, None)
+        operation = DeleteVector(vector_id, expected_version(if_match))
+        return _one(service, context, *await service.write_one(context, collection, operation))
+
+    @router.post(
+        "/batch", response_model=BatchAnswer, openapi_extra=writes,
+        summary=f"Write many vectors, all or nothing{suffix}",
+        responses=documented(*_BODY, *_ANY, "vector-not-found", "vector-exists", "version-mismatch"),
+    )  # fmt: skip
+    async def batch(body: BatchRequest, service: Service, context: Context, target: str = target_of) -> Response:
+        embeddings = [
+            (f"/operations/{index}/embedding", None if isinstance(one, DeleteOperation) else one.embedding)
+            for index, one in enumerate(body.operations)
+        ]
+        first = next((embedding for _, embedding in embeddings if embedding is not None), None)
+        collection = await _collection(service, context, target, first)
+        check_embeddings(collection, embeddings)
+        outcome = await service.write(context, collection, operations_of(body.operations))
+        return _many(service, context, body, outcome)
+
+    return router
+
+
+def _one(
+    service: CommandService, context: CommandContext, operation: OperationOutcome, outcome: VectorsOutcome
+) -> Response:
+    answer = VectorAnswer(
+        id=operation.id,
+        version=operation.version,
+        position=operation.position,
+        consistency_token=service.token(context.tenant, outcome),
+    )
+    return Response(
+        answer.model_dump_json(),
+        status_code=201 if operation.result == "created" else 200,
+        headers={"ETag": f'"{operation.version}"'},
+        media_type="application/json",
+    )
+
+
+def _many(service: CommandService, context: CommandContext, body: BatchRequest, outcome: VectorsOutcome) -> Response:
+    answer = BatchAnswer(
+        results=[
+            OperationAnswer(
+                index=index, op=asked.op, id=done.id, result=done.result, version=done.version, position=done.position
+            )
+            for index, (asked, done) in enumerate(zip(body.operations, outcome.operations, strict=True))
+        ],
+        first_position=outcome.first_position,
+        last_position=outcome.last_position,
+        consistency_token=service.token(context.tenant, outcome),
+    )
+    return Response(answer.model_dump_json(), media_type="application/json")
