@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PORT ?= 8000
+ROUNDS ?= 20
 export PYTHONSAFEPATH := 1
 export UV_LINK_MODE ?= copy
 
@@ -44,6 +45,9 @@ test: $(VENV)/.dev ## the tests, on real servers, at most 10 minutes
 
 test-all: $(VENV)/.dev ## the tests and the long ones
 	@$(BIN)/python -m pytest
+
+test-crash: $(VENV)/.dev ## kill processes under load, ROUNDS times; nothing acknowledged may be lost
+	@$(BIN)/python -m tests.crash --rounds $(ROUNDS)
 
 check: $(VENV)/.dev ## lint, types, import rules, schemas
 	@$(BIN)/ruff check .

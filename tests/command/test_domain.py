@@ -1,0 +1,189 @@
+"""Given events, when a command comes, then events: the rules of the domain without any server."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from command_service.domain import collections, vectors
+from command_service.domain.collections import CollectionState
+from command_service.domain.commands import (
+    CommandContext,
+    CreateCollection,
+    CreateVector,
+    DeleteCollection,
+    DeleteVector,
+    PatchVector,
+    UpdateCollection,
+    UpsertVector,
+    VectorOperation,
+)
+from command_service.domain.json_values import merge_patch, same_json
+from command_service.domain.refusals import (
+    CollectionExistsError,
+    CollectionNotFoundError,
+    MetadataTooLargeError,
+    RefusalError,
+    VectorExistsError,
+    VectorNotFoundError,
+    VersionMismatchError,
+)
+from command_service.domain.vectors import VectorState
+from events_schema.base import EventMetadata
+from events_schema.collections import (
+    CollectionCreated,
+    CollectionDeleted,
+    CollectionEvent,
+    CollectionUpdated,
+    IndexSpec,
+)
+from events_schema.embedding import EmbeddingSpec
+from events_schema.vectors import VectorCreated, VectorDeleted, VectorEvent, VectorUpdated
+
+CONTEXT = CommandContext("default", EventMetadata(actor="a", request_id="r"))
+SPEC = EmbeddingSpec(provider="client", model=None, dimension=3)
+ID = uuid4()
+CREATE = CreateCollection(CONTEXT, "c", ID, "cosine", "vector", IndexSpec(), SPEC, "text")
+CREATED = CollectionCreated(
+    name="c", collection_id=ID, metric="cosine", type="vector", index=IndexSpec(), embedding_spec=SPEC,
+    description="text",
+)  # fmt: skip
+
+
+def given_collection(*events: CollectionEvent) -> CollectionState:
+    state = CollectionState()
+    for position, event in enumerate(events, start=1):
+        state = collections.evolve(
+            state, event, version=position, position=position, timestamp=datetime(2026, 1, 1, tzinfo=UTC)
+        )
+    return state
+
+
+def given_vector(*events: VectorEvent) -> VectorState:
+    state = VectorState()
+    for position, event in enumerate(events, start=1):
+        state = vectors.evolve(state, event, version=position, position=position)
+    return state
+
+
+def vector_created(**fields: Any) -> VectorCreated:
+    operation = CreateVector("v", fields.pop("embedding", "AAAA"), fields.pop("content", None), fields)
+    event = vectors.decide(VectorState(), operation, SPEC)
+    assert isinstance(event, VectorCreated)
+    return event
+
+
+DELETED = CollectionDeleted(name="c", collection_id=ID)
+
+
+@pytest.mark.parametrize(
+    ("events", "command", "expected"),
+    [
+        ((), CREATE, CREATED),
+        ((CREATED,), CREATE, CollectionExistsError),
+        ((CREATED, DELETED), CREATE, CREATED),
+        ((CREATED,), UpdateCollection(CONTEXT, "c", {"description": "new"}), CollectionUpdated(description="new")),
+        ((CREATED,), UpdateCollection(CONTEXT, "c", {"description": None}), CollectionUpdated(description=None)),
+        ((CREATED,), UpdateCollection(CONTEXT, "c", {"description": "text"}), None),
+        ((CREATED,), UpdateCollection(CONTEXT, "c", {}), None),
+        ((), UpdateCollection(CONTEXT, "c", {}), CollectionNotFoundError),
+        ((CREATED,), UpdateCollection(CONTEXT, "c", {}, if_version=2), VersionMismatchError),
+        ((CREATED,), DeleteCollection(CONTEXT, "c", if_version=1), DELETED),
+        ((CREATED, DELETED), DeleteCollection(CONTEXT, "c"), CollectionNotFoundError),
+    ],
+)
+def test_collection_command_on_history_gives_event_or_refusal(
+    events: tuple[CollectionEvent, ...], command: Any, expected: CollectionEvent | type[RefusalError] | None
+) -> None:
+    if isinstance(expected, type):
+        with pytest.raises(expected):
+            collections.decide(given_collection(*events), "c", command)
+    else:
+        event = collections.decide(given_collection(*events), "c", command)
+        assert event == expected
+        assert event is None or expected is None or event.event_data().keys() <= expected.model_dump().keys()
+
+
+ALIVE = vector_created(a=1, b={"c": 2})
+GONE = VectorDeleted(id="v")
+
+
+@pytest.mark.parametrize(
+    ("events", "operation", "expected"),
+    [
+        ((ALIVE,), CreateVector("v", "AAAA", None, {}), VectorExistsError),
+        ((ALIVE, GONE), CreateVector("v", "AAAA", None, {"a": 1, "b": {"c": 2}}), ALIVE),
+        ((), UpsertVector("v", "AAAA", None, {"a": 1, "b": {"c": 2}}), ALIVE),
+        ((), UpsertVector("v", "AAAA", None, {}, if_version=1), VersionMismatchError),
+        ((), UpsertVector("v", "AAAA", None, {"a": 1, "b": {"c": 2}}, if_version=0), ALIVE),
+        ((ALIVE, GONE), UpsertVector("v", "AAAA", None, {"a": 1, "b": {"c": 2}}, if_version=0), ALIVE),
+        ((ALIVE,), UpsertVector("v", "AAAA", None, {"a": 1.0, "b": {"c": 2}}), None),
+        ((ALIVE,), UpsertVector("v", "AAAA", None, {}), VectorUpdated(id="v", metadata={})),
+        ((ALIVE,), UpsertVector("v", "AAAA", "x", {"a": 1, "b": {"c": 2}}), VectorUpdated(id="v", content="x")),
+        ((ALIVE,), PatchVector("v", None, frozenset()), None),
+        ((ALIVE,), PatchVector("v", "AAAA", frozenset()), None),
+        ((ALIVE,), PatchVector("v", None, frozenset({"metadata"}), metadata={"a": None, "b": {"d": 3}}),
+         VectorUpdated(id="v", metadata={"b": {"c": 2, "d": 3}})),
+        ((ALIVE,), PatchVector("v", None, frozenset({"metadata"})), VectorUpdated(id="v", metadata={})),
+        ((ALIVE,), PatchVector("v", None, frozenset({"metadata"}), metadata={"long": "x" * 70_000}),
+         MetadataTooLargeError),
+        ((ALIVE,), PatchVector("v", None, frozenset(), if_version=2), VersionMismatchError),
+        ((), PatchVector("v", None, frozenset()), VectorNotFoundError),
+        ((ALIVE, GONE), PatchVector("v", None, frozenset()), VectorNotFoundError),
+        ((ALIVE,), DeleteVector("v"), GONE),
+        ((ALIVE, GONE), DeleteVector("v"), VectorNotFoundError),
+        ((ALIVE, GONE), DeleteVector("v", missing_is_unchanged=True), None),
+        ((), DeleteVector("v", if_version=1, missing_is_unchanged=True), VersionMismatchError),
+    ],
+)  # fmt: skip
+def test_vector_operation_on_history_gives_event_or_refusal(
+    events: tuple[VectorEvent, ...], operation: VectorOperation, expected: VectorEvent | type[RefusalError] | None
+) -> None:
+    if isinstance(expected, type):
+        with pytest.raises(expected):
+            vectors.decide(given_vector(*events), operation, SPEC)
+    else:
+        assert vectors.decide(given_vector(*events), operation, SPEC) == expected
+        if expected is not None:
+            event = vectors.decide(given_vector(*events), operation, SPEC)
+            assert event is not None
+            assert event.event_data() == expected.event_data()
+
+
+scalars = st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False) | st.text()
+documents = st.recursive(
+    scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4), max_leaves=12
+)
+objects = st.dictionaries(st.text(max_size=3), documents, max_size=4)
+
+
+@given(documents)
+def test_json_is_the_same_as_itself(document: Any) -> None:
+    assert same_json(document, document)
+
+
+@given(documents, documents)
+def test_json_comparison_is_symmetric_and_keeps_booleans_apart_from_numbers(one: Any, other: Any) -> None:
+    assert same_json(one, other) == same_json(other, one)
+    assert not same_json([one, True], [one, 1])
+    assert not same_json({"a": one, "b": 0}, {"a": one, "b": False})
+
+
+@given(objects, objects)
+def test_merge_patch_has_the_patch_in_it_and_keeps_the_rest(target: dict[str, Any], patch: dict[str, Any]) -> None:
+    before = repr(target), repr(patch)
+    merged = merge_patch(target, patch)
+    assert (repr(target), repr(patch)) == before
+    for key, value in patch.items():
+        if value is None:
+            assert key not in merged
+        elif not isinstance(value, dict):
+            assert same_json(merged[key], value)
+    for key in target.keys() - patch.keys():
+        assert same_json(merged[key], target[key])
+    assert same_json(merge_patch(merged, patch), merged)

@@ -1,0 +1,95 @@
+"""A local stack to be killed at: started by the command line, watched through its state file."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from aindusdb.local_stack.layout import DataFolder
+from aindusdb.local_stack.ports import free_port
+from aindusdb.local_stack.state import ProcessRecord, StackState, read_state
+
+RESTART_TIMEOUT_SECONDS = 90.0
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    folder: DataFolder
+    port: int
+
+    @property
+    def command_url(self) -> str:
+        return f"http://127.0.0.1:{self.port + 1}"
+
+    @property
+    def query_url(self) -> str:
+        return f"http://127.0.0.1:{self.port + 2}"
+
+    def state(self) -> StackState:
+        state = read_state(self.folder.state_file)
+        assert state is not None, "the stack left no state"
+        return state
+
+    def process(self, name: str) -> ProcessRecord:
+        return next(record for record in self.state().processes if record.name == name)
+
+    def kill(self, name: str) -> int:
+        """SIGKILL; returns the pid that was killed."""
+        process = self.process(name).process
+        assert process is not None, f"{name} does not run"
+        os.kill(process.pid, signal.SIGKILL)
+        return process.pid
+
+    async def restarted(self, name: str, killed_pid: int) -> float:
+        """Waits until the process runs again under another pid; says how many seconds it took."""
+        started = time.monotonic()
+        while time.monotonic() - started < RESTART_TIMEOUT_SECONDS:
+            record = self.process(name)
+            if record.state == "running" and record.process is not None and record.process.pid != killed_pid:
+                return time.monotonic() - started
+            await asyncio.sleep(0.05)
+        raise AssertionError(f"{name} was not running again within {RESTART_TIMEOUT_SECONDS:g} seconds")
+
+
+@asynccontextmanager
+async def running_stack() -> AsyncIterator[Stack]:
+    root = Path(tempfile.mkdtemp(prefix="aindusdb-crash-"))
+    folder, port = DataFolder(root / "data"), _free_base_port()
+    arguments = ["--data-dir", str(folder.root)]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AINDUSDB_")}
+    command = [sys.executable, "-m", "aindusdb"]
+    await _run([*command, "up", "--detach", "--port", str(port), *arguments], environment)
+    try:
+        yield Stack(folder, port)
+    except BaseException:
+        for log in sorted(folder.logs.glob("*.log")):
+            print(f"--- {log.name}\n{log.read_text(errors='replace')[-3000:]}", file=sys.stderr)
+        raise
+    finally:
+        await _run([*command, "down", *arguments], environment)
+        shutil.rmtree(root, ignore_errors=True)
+
+
+async def _run(command: list[str], environment: dict[str, str]) -> None:
+    result = await asyncio.to_thread(
+        subprocess.run, command, env=environment, stdout=sys.stderr, stdin=subprocess.DEVNULL, check=False, timeout=180
+    )
+    assert result.returncode == 0, f"{' '.join(command)} ended with {result.returncode}"
+
+
+def _free_base_port() -> int:
+    """A port that is free now, with room above it for the stack's others."""
+    while True:
+        port = free_port()
+        if port < 65_000:
+            return port
