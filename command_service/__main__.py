@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import uvloop
 
 from command_service.app import create_app
@@ -9,8 +11,12 @@ from command_service.settings import CommandSettings
 from shared.http.server import serve
 from shared.telemetry import configure_logging, process_registry
 
+_SWITCH_INTERVAL_SECONDS = 0.001
+"""How long a thread that parses a large body may keep the event loop from running (Python's default: 0.005)."""
+
 
 def main() -> None:
+    sys.setswitchinterval(_SWITCH_INTERVAL_SECONDS)
     settings = CommandSettings()
     configure_logging("command_service", log_format=settings.log_format, level=settings.log_level)
     uvloop.run(serve(create_app(settings, process_registry()), settings))

@@ -25,9 +25,20 @@ from shared.http.problems import FieldError, ProblemError
 OperationInput = CreateOperation | UpsertOperation | PatchOperation | DeleteOperation
 
 
-def operations_of(inputs: Sequence[OperationInput]) -> tuple[VectorOperation, ...]:
-    """The domain's operations for a batch; ids that were left out are made here."""
+def prepare_batch(collection: Collection, inputs: Sequence[OperationInput]) -> tuple[VectorOperation, ...]:
+    """The domain's operations for a batch; ids that were left out are made here. Fit to run in a thread.
+
+    Raises:
+        ProblemError: as `check_embeddings`.
+    """
+    check_embeddings(
+        collection, [(f"/operations/{index}/embedding", embedding_of(one)) for index, one in enumerate(inputs)]
+    )
     return tuple(_operation(one) for one in inputs)
+
+
+def embedding_of(one: OperationInput) -> Float32Array | None:
+    return None if isinstance(one, DeleteOperation) else one.embedding
 
 
 def _operation(one: OperationInput) -> VectorOperation:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from uuid import UUID
 
-import orjson
 from uuid_utils.compat import uuid7
 
 from command_service import event_store
@@ -35,7 +34,7 @@ from command_service.event_store import LogEnd, NewEvent, StoredKey
 from command_service.outcomes import OUTCOME, CollectionOutcome, OperationOutcome, Outcome, Result, VectorsOutcome
 from command_service.stream_states import StreamStates
 from events_schema.collections import CollectionEvent
-from events_schema.streams import collection_stream, vector_stream
+from events_schema.streams import collection_stream
 from events_schema.vectors import VectorCreated, VectorDeleted, VectorEvent, VectorUpdated
 from shared.postgres import Connection
 
@@ -64,13 +63,8 @@ async def decide_all(
     }
     keys = await event_store.find_keys(connection, list(wanted_keys), retention) if wanted_keys else {}
     collection_states = await states.collections(connection, dict(zip(streams, end.versions, strict=True)))
-    vector_ids = {
-        vector_stream(one.collection_id, operation.id)
-        for one in commands
-        if isinstance(one, WriteVectors)
-        for operation in one.operations
-    }
-    vector_states = await states.vectors(connection, vector_ids) if vector_ids else {}
+    vector_streams = {stream for one in commands if isinstance(one, WriteVectors) for stream in one.streams}
+    vector_states = await states.vectors(connection, vector_streams) if vector_streams else {}
     decision = _Decision(end, collection_states, vector_states, keys)
     for command in commands:
         decision.add(command)
@@ -153,7 +147,7 @@ class _Decision:
                 collection_id=described.collection_id,
                 aggregate_id=stream,
                 version=after.version,
-                event_id=uuid7(),
+                metadata=command.context.metadata.model_dump_json(exclude_none=True),
             )
             self._collections[stream] = after
         return CollectionOutcome(
@@ -180,8 +174,7 @@ class _Decision:
         operations: list[OperationOutcome] = []
         refusals: list[tuple[int, RefusalError]] = []
         first = self._next_position
-        for index, operation in enumerate(command.operations):
-            stream = vector_stream(command.collection_id, operation.id)
+        for index, (stream, operation) in enumerate(zip(command.streams, command.operations, strict=True)):
             before = changed.get(stream) or self._vectors.get(stream) or VectorState()
             try:
                 event = vectors.decide(before, operation, live.embedding_spec)
@@ -198,6 +191,7 @@ class _Decision:
             operations.append(_outcome(operation, _vector_result(event), after))
         if refusals:
             raise BatchRefusedError(tuple(refusals))
+        metadata = command.context.metadata.model_dump_json(exclude_none=True)
         for stream, after, event in appended:
             self._record(
                 command.context,
@@ -205,7 +199,7 @@ class _Decision:
                 collection_id=command.collection_id,
                 aggregate_id=stream,
                 version=after.version,
-                event_id=uuid7(),
+                metadata=metadata,
             )
         self._vectors.update(changed)
         last = max((operation.position for operation in operations), default=self._end.position)
@@ -224,12 +218,12 @@ class _Decision:
         collection_id: UUID,
         aggregate_id: UUID,
         version: int,
-        event_id: UUID,
+        metadata: str,
     ) -> None:
         self.decided.events.append(
             NewEvent(
                 position=self._next_position,
-                event_id=event_id,
+                event_id=uuid7(),
                 tenant=context.tenant,
                 collection_id=collection_id,
                 aggregate_id=aggregate_id,
@@ -238,7 +232,7 @@ class _Decision:
                 event_type=event.event_type,
                 schema_version=event.schema_version,
                 event_data=event.model_dump_json(exclude_unset=True),
-                metadata=orjson.dumps(context.metadata.model_dump(exclude_none=True)).decode(),
+                metadata=metadata,
                 timestamp=self._end.timestamp,
             )
         )

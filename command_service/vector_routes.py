@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from fastapi import APIRouter, Depends
 from fastapi.responses import Response
 
@@ -12,14 +14,20 @@ from command_service.models import (
     BatchAnswer,
     BatchRequest,
     CreateVectorRequest,
-    DeleteOperation,
     OperationAnswer,
     PatchVectorRequest,
     UpsertVectorRequest,
     VectorAnswer,
 )
 from command_service.outcomes import OperationOutcome, VectorsOutcome
-from command_service.preparation import check_embeddings, create_vector, operations_of, patch_vector, upsert_vector
+from command_service.preparation import (
+    check_embeddings,
+    create_vector,
+    embedding_of,
+    patch_vector,
+    prepare_batch,
+    upsert_vector,
+)
 from command_service.requests import CollectionName, Context, IfMatch, Service, VectorIdPath, expected_version
 from command_service.service import CommandService
 from events_schema.embedding import Float32Array
@@ -129,14 +137,10 @@ def vector_router(prefix: str, *, named: bool) -> APIRouter:
         responses=documented(*_BODY, *_ANY, "vector-not-found", "vector-exists", "version-mismatch"),
     )  # fmt: skip
     async def batch(body: BatchRequest, service: Service, context: Context, target: str = target_of) -> Response:
-        embeddings = [
-            (f"/operations/{index}/embedding", None if isinstance(one, DeleteOperation) else one.embedding)
-            for index, one in enumerate(body.operations)
-        ]
-        first = next((embedding for _, embedding in embeddings if embedding is not None), None)
+        first = next((found for one in body.operations if (found := embedding_of(one)) is not None), None)
         collection = await _collection(service, context, target, first)
-        check_embeddings(collection, embeddings)
-        outcome = await service.write(context, collection, operations_of(body.operations))
+        operations = await asyncio.to_thread(prepare_batch, collection, body.operations)
+        outcome = await service.write(context, collection, operations)
         return _many(service, context, body, outcome)
 
     return router

@@ -14,6 +14,7 @@ MAX_VECTOR_ID_BYTES = 512
 RESERVED_VECTOR_IDS = frozenset({"search", "batch", "import", "count", "scroll", "recommend", "delete", "patch"})
 
 _STREAMS = UUID("5f0c6a3e-6f0b-5c1e-9a52-41f7f2f1b6d0")
+_CONTROL_OR_SURROGATE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _NAME = re.compile(NAME_PATTERN.removesuffix("$") + r"\Z")
 
 
@@ -35,7 +36,7 @@ def vector_id_fault(vector_id: str) -> str | None:
     """Which rule for vector ids the text breaks, as a sentence; None if it is a vector id."""
     if not 1 <= len(vector_id) <= MAX_VECTOR_ID_CHARACTERS:
         return f"an id has 1 to {MAX_VECTOR_ID_CHARACTERS} characters, this one has {len(vector_id)}"
-    if any(unicodedata.category(character) in {"Cc", "Cs"} for character in vector_id):
+    if _CONTROL_OR_SURROGATE.search(vector_id):
         return "an id contains no control characters and no lone surrogates"
     size = len(vector_id.encode())
     if size > MAX_VECTOR_ID_BYTES:

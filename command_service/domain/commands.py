@@ -9,6 +9,7 @@ from uuid import UUID
 from events_schema.base import EventMetadata
 from events_schema.collections import IndexSpec, Metric, VectorType
 from events_schema.embedding import EmbeddingSpec
+from events_schema.streams import vector_stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +120,12 @@ class WriteVectors:
     collection_id: UUID
     operations: tuple[VectorOperation, ...]
     size_bytes: int = field(default=0, compare=False)
+    streams: tuple[UUID, ...] = field(init=False, compare=False)
+    """The stream of each operation's vector."""
+
+    def __post_init__(self) -> None:
+        streams = tuple(vector_stream(self.collection_id, operation.id) for operation in self.operations)
+        object.__setattr__(self, "streams", streams)
 
 
 Command = CollectionCommand | WriteVectors
