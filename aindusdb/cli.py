@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
 
 import typer
 
-from aindusdb.commands import stack
+from aindusdb.commands import data, stack
 from aindusdb.local_stack.errors import StackError
 
-if TYPE_CHECKING:
-    from aindusdb.local_stack.services import ServiceSpecs
 
-
-def build_app(entry: tuple[str, ...] = ("-m", "aindusdb"), service_specs: ServiceSpecs | None = None) -> typer.Typer:
-    """The composition root; tests run other services in the real ones' place."""
+def build_app() -> typer.Typer:
     app = typer.Typer(
         name="aindusdb",
         help="AindusDB Core: an event-sourced vector database on PostgreSQL and pgvector.",
@@ -23,7 +18,8 @@ def build_app(entry: tuple[str, ...] = ("-m", "aindusdb"), service_specs: Servic
         pretty_exceptions_enable=False,
         add_completion=False,
     )
-    stack.register(app, entry, service_specs)
+    stack.register(app)
+    data.register(app)
     return app
 
 

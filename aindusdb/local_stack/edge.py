@@ -26,7 +26,16 @@ from shared.telemetry import configure_logging, process_registry
 
 READING_POST = re.compile(r"/(search|count|recommend|scroll)$")
 HOP_BY_HOP = frozenset(
-    {b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"te", b"trailer", b"upgrade"}
+    {
+        b"connection",
+        b"expect",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"te",
+        b"trailer",
+        b"upgrade",
+    }
 )
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 PAGE_ASSETS = {"swagger-ui-bundle.js", "swagger-ui.css"}
@@ -42,7 +51,13 @@ PAGE = """<!DOCTYPE html>
 <div id="swagger-ui"></div>
 <script src="/docs/swagger-ui-bundle.js"></script>
 <script>
-SwaggerUIBundle({url: "/openapi.json", dom_id: "#swagger-ui", deepLinking: true, displayRequestDuration: true})
+SwaggerUIBundle({
+  url: "/openapi.json",
+  dom_id: "#swagger-ui",
+  deepLinking: true,
+  displayRequestDuration: true,
+  validatorUrl: null,
+})
 </script>
 </body>
 </html>
@@ -191,10 +206,12 @@ def create_app(settings: EdgeSettings) -> Starlette:
 
 async def page_asset(request: Request) -> Response:
     """Swagger UI as the package fastapi-offline ships it: nothing is fetched from elsewhere."""
-    spec = find_spec("fastapi_offline")
     name = request.path_params["name"]
-    if spec is None or spec.origin is None or name not in PAGE_ASSETS:
+    if name not in PAGE_ASSETS:
         return Response(status_code=404)
+    spec = find_spec("fastapi_offline")
+    if spec is None or spec.origin is None:
+        return unavailable("The page is not installed: pip install 'aindusdb-core[local]'", request.url.path)
     return FileResponse(Path(spec.origin).parent / "static" / name)
 
 
@@ -214,6 +231,8 @@ def main() -> None:
         access_log=False,
         # Change feeds are open for ever; whoever reads one reconnects.
         timeout_graceful_shutdown=5,
+        # Nobody stands before the edge, so nobody's word on where a request comes from is taken.
+        proxy_headers=False,
         server_header=False,
         date_header=False,
     )

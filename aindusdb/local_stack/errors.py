@@ -149,8 +149,9 @@ class ProcessDoesNotStartError(StackError):
 class DoesNotStopError(StackError):
     """The running stack was told to stop and is still there."""
 
-    def __init__(self, pid: int, seconds: float) -> None:
+    def __init__(self, pid: int | None, seconds: float) -> None:
+        who, how = (f" (process {pid})", f"end it with `kill -9 {pid}`") if pid else ("", "end its process")
         super().__init__(
-            f"AindusDB (process {pid}) was told to stop and is still running after {seconds:.0f} s. Look into its log, "
-            f"or end it with `kill -9 {pid}`; the next start recovers."
+            f"AindusDB{who} was told to stop and is still running after {seconds:.0f} s. Look into its log, or {how}; "
+            "the next start recovers."
         )

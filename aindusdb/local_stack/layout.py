@@ -81,11 +81,11 @@ class DataFolder:
         layout = self._read_layout()
         if layout.get("layout") != LAYOUT_VERSION:
             raise LayoutMismatchError(self.root, LAYOUT_VERSION, layout.get("layout", "unknown"))
-        version_file = Path(str(layout.get("postgres_data"))) / "PG_VERSION"
-        with suppress(FileNotFoundError):
-            version = version_file.read_text().strip()
-            if version != str(POSTGRES_MAJOR):
-                raise PostgresVersionMismatchError(self.root, POSTGRES_MAJOR, version)
+        if "postgres_data" in layout:
+            with suppress(FileNotFoundError):
+                version = Path(str(layout["postgres_data"]), "PG_VERSION").read_text().strip()
+                if version != str(POSTGRES_MAJOR):
+                    raise PostgresVersionMismatchError(self.root, POSTGRES_MAJOR, version)
 
     def _read_layout(self) -> dict[str, object]:
         try:
@@ -98,6 +98,8 @@ class DataFolder:
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             self.logs.mkdir(exist_ok=True)
+            if not self.layout_file.exists():
+                self._write_layout({"layout": LAYOUT_VERSION})
         except OSError as error:
             raise FolderUnusableError(self.root, error.strerror or str(error)) from error
 
@@ -106,15 +108,19 @@ class DataFolder:
 
         `user` is whom PostgreSQL runs as when that is not us.
         """
-        if self.layout_file.exists():
-            return Path(str(self._read_layout()["postgres_data"]))
+        layout = self._read_layout()
+        if "postgres_data" in layout:
+            return Path(str(layout["postgres_data"]))
         data = self.root / "postgres"
         if user is not None and not can_enter(self.root, user):
             data = _unused_reachable_folder(self.root) / "postgres"
-        written = self.layout_file.with_suffix(".new")
-        written.write_text(json.dumps({"layout": LAYOUT_VERSION, "postgres_data": str(data)}) + "\n")
-        written.replace(self.layout_file)
+        self._write_layout({**layout, "postgres_data": str(data)})
         return data
+
+    def _write_layout(self, layout: dict[str, object]) -> None:
+        written = self.layout_file.with_suffix(".new")
+        written.write_text(json.dumps(layout) + "\n")
+        written.replace(self.layout_file)
 
 
 def _unused_reachable_folder(root: Path) -> Path:

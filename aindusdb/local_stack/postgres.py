@@ -172,7 +172,7 @@ class PostgresServer:
             environment=_environment(),
             answers_ready=False,
             before_start=self.clear_leftovers,
-            # Fast shutdown: sessions are ended, everything committed is on disk.
+            # Fast shutdown: connections are ended, everything committed is on disk.
             stop_signal=signal.SIGINT,
             orphan_signal=signal.SIGINT,
             stop_timeout_seconds=SHUTDOWN_SECONDS,
@@ -196,14 +196,15 @@ class PostgresServer:
     async def _probe(self) -> None:
         try:
             connection = await asyncpg.connect(self.dsn("postgres"), timeout=5)
-        except (OSError, asyncpg.PostgresError, TimeoutError) as error:
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
             raise NotReadyError(str(error)) from error
         await connection.close()
 
     def clear_leftovers(self) -> None:
-        """Ends a server that a killed stack left on this data, and removes a pid file whose server is gone.
+        """Ends a server that a killed stack left on this data.
 
-        PostgreSQL refuses to start when the pid in that file has been given to some other process since.
+        The pid file of a server that is gone is PostgreSQL's to judge: backends of it may still be there. But when the
+        pid has been given to another program since, PostgreSQL would take that for a server and refuse to start.
         """
         pid_file = self.data / "postmaster.pid"
         try:
@@ -212,7 +213,8 @@ class PostgresServer:
             return
         left_behind = _postgres_on(self.data, pid)
         if left_behind is None:
-            pid_file.unlink(missing_ok=True)
+            if psutil.pid_exists(pid):
+                pid_file.unlink(missing_ok=True)
             return
         for shutdown, patience_seconds in (
             (signal.SIGINT, SHUTDOWN_SECONDS),
@@ -222,8 +224,7 @@ class PostgresServer:
             with suppress(psutil.NoSuchProcess):
                 left_behind.send_signal(shutdown)
             if not psutil.wait_procs([left_behind], timeout=patience_seconds)[1]:
-                break
-        pid_file.unlink(missing_ok=True)
+                return
 
 
 def _postgres_on(data: Path, pid: int) -> psutil.Process | None:

@@ -26,6 +26,8 @@ STABLE_AFTER_SECONDS = 30.0
 PROBE_INTERVAL_SECONDS = 0.05
 LOG_CHECK_INTERVAL_SECONDS = 2.0
 LEFTOVER_PATIENCE_SECONDS = 60.0
+CLOCK_STEP_SECONDS = 2.0
+"""A process's start is reckoned from the wall clock, which may be set meanwhile."""
 STARTS_BEFORE_GIVING_UP = 3
 """Only until it has been ready once; from then on it is restarted for ever."""
 
@@ -73,6 +75,7 @@ class SupervisedProcess:
         self._stop = asyncio.Event()
         self._ready = asyncio.Event()
         self._last_obstacle = "it has not answered yet"
+        self._failure: ProcessDoesNotStartError | None = None
         self._task: asyncio.Task[None] | None = None
 
     def record(self) -> ProcessRecord:
@@ -102,17 +105,16 @@ class SupervisedProcess:
             ready.cancel()
         if self._ready.is_set():
             return
-        if self._task.done():
-            await self._task
+        if self._failure is not None:
+            raise self._failure
         what = f"not ready after {timeout_seconds:.0f} s ({self._last_obstacle})"
         raise ProcessDoesNotStartError(self.spec.name, what, self.log.path, self.log.last_lines())
 
     async def stop(self) -> None:
-        """Returns when the process and its whole group are gone."""
+        """Returns when the process and its whole group are gone. Never fails: others are still to be stopped."""
         self._stop.set()
         if self._task is not None:
-            with suppress(ProcessDoesNotStartError):
-                await self._task
+            await asyncio.wait({self._task})
 
     async def _supervise(self) -> None:
         delay_seconds = FIRST_RESTART_DELAY_SECONDS
@@ -120,15 +122,17 @@ class SupervisedProcess:
         while not self._stop.is_set():
             self._move_to("starting")
             started = time.monotonic()
-            exit_code = await self._run_once()
+            try:
+                what = describe_exit(await self._run_once())
+            except OSError as error:
+                what = f"could not be started: {error}"
             if self._stop.is_set():
                 break
-            what = describe_exit(exit_code)
             if not self._ready.is_set():
                 failed_starts += 1
                 if failed_starts == STARTS_BEFORE_GIVING_UP:
-                    self._move_to("stopped")
-                    raise ProcessDoesNotStartError(self.spec.name, what, self.log.path, self.log.last_lines())
+                    self._failure = ProcessDoesNotStartError(self.spec.name, what, self.log.path, self.log.last_lines())
+                    break
             if time.monotonic() - started >= STABLE_AFTER_SECONDS:
                 delay_seconds = FIRST_RESTART_DELAY_SECONDS
             self._report(f"{self.spec.name}: {what}; starting it again in {delay_seconds:.1f} s (log: {self.log.path})")
@@ -202,7 +206,9 @@ class SupervisedProcess:
         self._move_to("running")
         while True:
             await asyncio.sleep(LOG_CHECK_INTERVAL_SECONDS)
-            await asyncio.to_thread(self.log.rotate)
+            # On a full disk the next look may find room again.
+            with suppress(OSError):
+                await asyncio.to_thread(self.log.rotate)
 
     def _move_to(self, state: ProcessState) -> None:
         self._state = state
@@ -231,7 +237,8 @@ def process_id(pid: int) -> ProcessId:
 def is_alive(process: ProcessId) -> bool:
     try:
         found = psutil.Process(process.pid)
-        return found.create_time() == process.created_at and found.status() != psutil.STATUS_ZOMBIE
+        same = abs(found.create_time() - process.created_at) < CLOCK_STEP_SECONDS
+        return same and found.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
 

@@ -39,6 +39,8 @@ def load_or_generate(path: Path, *, databases_exist: bool) -> Secrets:
     except FileNotFoundError as error:
         if databases_exist:
             raise SecretsMissingError(path, "is missing") from error
+    except PermissionError as error:
+        raise SecretsMissingError(path, "belongs to another user") from error
     except (ValueError, TypeError) as error:
         raise SecretsMissingError(path, "is damaged") from error
     generated = Secrets.generate()

@@ -17,6 +17,7 @@ from aindusdb.local_stack.processes import NotReadyError, ProcessSpec
 from aindusdb.local_stack.secrets import Secrets
 
 DRAIN_SECONDS = 30.0
+READY_ANSWER_SECONDS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +151,7 @@ def http_probe(http: httpx.AsyncClient, port: int) -> Callable[[], Awaitable[Non
 
     async def probe() -> None:
         try:
-            response = await http.get(f"http://{HOST}:{port}/ready", timeout=5)
+            response = await http.get(f"http://{HOST}:{port}/ready", timeout=READY_ANSWER_SECONDS)
         except httpx.HTTPError as error:
             raise NotReadyError(f"no answer on port {port}: {str(error) or type(error).__name__}") from error
         if response.status_code != httpx.codes.OK:

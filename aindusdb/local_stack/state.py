@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+from aindusdb.local_stack.errors import FolderUnusableError
+
 ProcessState = Literal["starting", "running", "restarting", "stopping", "stopped"]
 StackPhase = Literal["starting", "running", "stopping"]
 
@@ -57,7 +59,11 @@ def write_state(path: Path, state: StackState) -> None:
 
 
 def read_state(path: Path) -> StackState | None:
-    """None when no stack has left a state, or one that this version cannot read."""
+    """None when no stack has left a state, or one that this version cannot read.
+
+    Raises:
+        FolderUnusableError: it is another user's.
+    """
     try:
         content = json.loads(path.read_text())
         return StackState(
@@ -71,5 +77,7 @@ def read_state(path: Path) -> StackState | None:
                 for record in content["processes"]
             ),
         )
+    except PermissionError as error:
+        raise FolderUnusableError(path.parent, "it belongs to another user") from error
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None

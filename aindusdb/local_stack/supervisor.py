@@ -185,9 +185,8 @@ class _Stack:
             http=self._http,
         )
         started = [self._run(spec) for spec in self._service_specs(wiring)]
-        for process in started:
-            with self._progress.step(f"Starting the {process.spec.name}", f"The {process.spec.name} is ready"):
-                await process.wait_ready(READY_TIMEOUT_SECONDS)
+        with self._progress.step("Starting the services", "The services are ready"):
+            await asyncio.gather(*(process.wait_ready(READY_TIMEOUT_SECONDS) for process in started))
 
     def _run(self, spec: ProcessSpec) -> SupervisedProcess:
         log = LogFile(self._folder.logs / f"{spec.log_name}.log")
@@ -216,7 +215,10 @@ class _Stack:
             read_dsn=query.read if query else "",
             processes=tuple(process.record() for process in self._processes),
         )
-        write_state(self._folder.state_file, state)
+        try:
+            write_state(self._folder.state_file, state)
+        except OSError as error:
+            self._progress.line(f"`aindusdb status` is out of date: {self._folder.state_file}: {error.strerror}")
 
     def _places(self, server: PostgresServer | None) -> list[tuple[str, str]]:
         places = [

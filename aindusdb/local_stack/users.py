@@ -62,7 +62,7 @@ def succeeds_as(user: UnixUser, *command: str | Path) -> bool:
             cwd="/",
             check=False,
         )
-    except PermissionError:
+    except OSError:
         return False
     return done.returncode == 0
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aindusdb.local_stack.layout import DataFolder
-from aindusdb.local_stack.ports import free_port
 from aindusdb.local_stack.state import ProcessRecord, StackState, read_state
+from tests.stack.running import free_base_port
 
 RESTART_TIMEOUT_SECONDS = 90.0
 
@@ -64,7 +64,7 @@ class Stack:
 @asynccontextmanager
 async def running_stack() -> AsyncIterator[Stack]:
     root = Path(tempfile.mkdtemp(prefix="aindusdb-crash-"))
-    folder, port = DataFolder(root / "data"), _free_base_port()
+    folder, port = DataFolder(root / "data"), free_base_port()
     arguments = ["--data-dir", str(folder.root)]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AINDUSDB_")}
     command = [sys.executable, "-m", "aindusdb"]
@@ -85,11 +85,3 @@ async def _run(command: list[str], environment: dict[str, str]) -> None:
         subprocess.run, command, env=environment, stdout=sys.stderr, stdin=subprocess.DEVNULL, check=False, timeout=180
     )
     assert result.returncode == 0, f"{' '.join(command)} ended with {result.returncode}"
-
-
-def _free_base_port() -> int:
-    """A port that is free now, with room above it for the stack's others."""
-    while True:
-        port = free_port()
-        if port < 65_000:
-            return port

@@ -108,7 +108,7 @@ async def _differences(read: Any, log: list[RecordedEvent]) -> int:
             have["content"] == want["content"]
             and orjson.loads(have["metadata"]) == want["metadata"]
             and (have["version"], have["position"]) == (want["version"], want["position"])
-            and np.array_equal(np.asarray(have["embedding"], dtype=np.float32), want["embedding"])
+            and np.array_equal(have["embedding"].to_numpy(), want["embedding"])
         )
         different += not same
     return different

@@ -63,15 +63,16 @@ _STATEMENTS = (
     "CREATE INDEX collection_changes_last_changed ON collection_changes (last_changed)",
     """
     CREATE TABLE parked_events (
-        position      bigint      PRIMARY KEY,
-        partition     int         NOT NULL,
-        event_id      uuid        NOT NULL,
-        collection_id uuid        NOT NULL,
-        aggregate_id  uuid        NOT NULL,
-        event_type    text        NOT NULL,
-        reason        text        NOT NULL,
-        attempts      int         NOT NULL,
-        parked_at     timestamptz NOT NULL DEFAULT clock_timestamp()
+        position       bigint      PRIMARY KEY,
+        partition      int         NOT NULL,
+        event_id       uuid        NOT NULL,
+        collection_id  uuid        NOT NULL,
+        aggregate_id   uuid        NOT NULL,
+        aggregate_type text        NOT NULL,
+        event_type     text        NOT NULL,
+        reason         text        NOT NULL,
+        attempts       int         NOT NULL,
+        parked_at      timestamptz NOT NULL DEFAULT clock_timestamp()
     )
     """,
     "CREATE INDEX parked_events_aggregate ON parked_events (aggregate_id)",

@@ -1,0 +1,31 @@
+"""When a request is sent again, and after which pause."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+TRANSIENT_STATUSES = frozenset({502, 503, 504})
+FINAL_PROBLEMS = frozenset({"not-fresh-enough"})
+"""503 too, but the service has waited already, for as long as the caller wanted."""
+TRANSIENT_PROBLEMS = frozenset({"idempotency-in-progress"})
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """Failures of one request are waited out for `patience_seconds` altogether; 0 means never."""
+
+    patience_seconds: float = 3.0
+    first_pause_seconds: float = 0.1
+    longest_pause_seconds: float = 5.0
+
+    def pause_seconds(self, failures: int, retry_after_seconds: float | None) -> float:
+        """Doubles with every failure, up to a limit, and is spread so that clients do not return in step. What the
+        service asked for is the least."""
+        doubled = min(self.first_pause_seconds * 2.0 ** min(failures - 1, 20), self.longest_pause_seconds)
+        spread = doubled * random.uniform(0.5, 1.0)  # noqa: S311
+        return max(spread, retry_after_seconds or 0.0)
+
+
+def is_transient(status: int, problem: str) -> bool:
+    return problem in TRANSIENT_PROBLEMS or (status in TRANSIENT_STATUSES and problem not in FINAL_PROBLEMS)

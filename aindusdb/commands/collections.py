@@ -1,0 +1,132 @@
+"""`aindusdb collections`: list, get, create, delete."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from aindusdb.client import Client, Collection
+from aindusdb.commands.output import DEFAULT_URL, JsonOption, UrlOption, print_json, printable, refusals, shortened
+
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The collection's name.")]
+
+
+class Metric(StrEnum):
+    COSINE = "cosine"
+    L2 = "l2"
+    IP = "ip"
+
+
+class VectorType(StrEnum):
+    VECTOR = "vector"
+    HALFVEC = "halfvec"
+
+
+class IndexKind(StrEnum):
+    HNSW = "hnsw"
+    IVFFLAT = "ivfflat"
+    NONE = "none"
+
+
+def register(app: typer.Typer) -> None:
+    group = typer.Typer(help="List, show, create and delete collections.", no_args_is_help=True)
+    app.add_typer(group, name="collections")
+
+    @group.command("list")
+    def list_all(url: UrlOption = DEFAULT_URL, as_json: JsonOption = False) -> None:
+        """List all collections."""
+        with refusals(), Client(url) as client:
+            found = list(client.collections())
+        if as_json:
+            print_json([collection.model_dump(mode="json") for collection in found])
+        elif found:
+            _print_table(found)
+        else:
+            typer.echo("There are no collections yet.")
+
+    @group.command()
+    def get(name: NameArgument, url: UrlOption = DEFAULT_URL, as_json: JsonOption = False) -> None:
+        """Show one collection."""
+        with refusals(), Client(url) as client:
+            found = client.collection(name)
+        _show(found, as_json)
+
+    @group.command()
+    def create(
+        name: NameArgument,
+        dimension: Annotated[int | None, typer.Option(help="Numbers in an embedding.")] = None,
+        metric: Annotated[Metric, typer.Option(help="How distance is measured.")] = Metric.COSINE,
+        type_: Annotated[VectorType, typer.Option("--type", help="32 or 16 bits a number.")] = VectorType.VECTOR,
+        index: Annotated[IndexKind, typer.Option(help="The index that searches use.")] = IndexKind.HNSW,
+        m: Annotated[int | None, typer.Option("--m", help="hnsw: neighbours of a node.")] = None,
+        ef_construction: Annotated[int | None, typer.Option(help="hnsw: candidates while building.")] = None,
+        description: Annotated[str | None, typer.Option(help="What it is for.")] = None,
+        url: UrlOption = DEFAULT_URL,
+        as_json: JsonOption = False,
+    ) -> None:
+        """Create a collection."""
+        parameters = {"m": m, "ef_construction": ef_construction}
+        definition: dict[str, Any] = {
+            "dimension": dimension,
+            "metric": metric.value,
+            "type": type_.value,
+            "index": {"kind": index.value, **_given(parameters)},
+            "description": description,
+        }
+        with refusals(), Client(url) as client:
+            created = client.create_collection(name, **_given(definition))
+        _show(created, as_json)
+
+    @group.command()
+    def delete(name: NameArgument, url: UrlOption = DEFAULT_URL, as_json: JsonOption = False) -> None:
+        """Delete a collection with all its vectors."""
+        with refusals(), Client(url) as client:
+            deleted = client.delete_collection(name)
+        if as_json:
+            print_json(deleted)
+        else:
+            typer.echo(f"Deleted {name}")
+
+
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    """What was left out takes the service's default."""
+    return {key: value for key, value in options.items() if value is not None}
+
+
+def _show(collection: Collection, as_json: bool) -> None:
+    if as_json:
+        print_json(collection.model_dump(mode="json"))
+        return
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for key, value in collection.model_dump(mode="json", exclude_none=True).items():
+        shown = _index_text(collection) if key == "index" else printable(str(value))
+        table.add_row(Text(key, style="dim"), Text(shown, overflow="fold"))
+    Console(highlight=False).print(table)
+
+
+def _print_table(collections: list[Collection]) -> None:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("name", no_wrap=True)
+    table.add_column("dimension", justify="right")
+    for column in ("metric", "type", "index", "description"):
+        table.add_column(column)
+    for one in collections:
+        table.add_row(
+            Text(one.name),
+            f"{one.dimension:,}",
+            one.metric,
+            one.type,
+            _index_text(one),
+            Text(shortened(one.description or "", 60)),
+        )
+    Console(highlight=False).print(table)
+
+
+def _index_text(collection: Collection) -> str:
+    index = collection.index.model_dump(mode="json", exclude_none=True)
+    return " ".join([index.pop("kind"), *(f"{key}={value}" for key, value in index.items())])

@@ -1,0 +1,91 @@
+"""How an import shows on standard error: a bar with rate and time left where there is a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import Protocol, Self, TypeVar
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from aindusdb.client import ClientError
+
+
+class _Stretch(Protocol):
+    @property
+    def number(self) -> int: ...
+
+    @property
+    def end(self) -> int: ...
+
+
+_Line = TypeVar("_Line", bound=_Stretch)
+_EVERY_LINES = 500
+
+
+class _LinesPerSecond(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        elapsed = task.elapsed or 0.0
+        lines = task.fields["lines"]
+        return Text(f"{lines / elapsed:,.0f} lines/s" if elapsed > 0.5 else "")
+
+
+class ImportDisplay:
+    """Nothing moves where standard error is no terminal."""
+
+    def __init__(self, total_bytes: int) -> None:
+        console = Console(stderr=True, highlight=False)
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            DownloadColumn(),
+            _LinesPerSecond(),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._total_bytes = total_bytes
+        self._task: TaskID | None = None
+        self._first_line = 0
+        self._doing = ""
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def begin(self, doing: str, *, end: int = 0, line: int = 0) -> None:
+        if self._task is not None:
+            self._progress.remove_task(self._task)
+        self._first_line, self._doing = line, doing
+        self._task = self._progress.add_task(doing, total=self._total_bytes, completed=end, lines=0)
+
+    def advance(self, *, end: int, line: int) -> None:
+        if self._task is not None:
+            self._progress.update(self._task, completed=end, lines=line - self._first_line, description=self._doing)
+
+    def waiting(self, cause: ClientError, pause_seconds: float) -> None:
+        if self._task is not None:
+            self._progress.update(self._task, description=f"waiting {pause_seconds:.1f} s: {cause}")
+
+    def passing(self, lines: Iterable[_Line]) -> Iterator[_Line]:
+        for count, line in enumerate(lines):
+            if count % _EVERY_LINES == 0:
+                self.advance(end=line.end, line=line.number)
+            yield line

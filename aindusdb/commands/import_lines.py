@@ -1,0 +1,122 @@
+"""The lines of an import file: read in constant memory, held against the service's own rules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+from uuid import UUID, uuid5
+
+from pydantic import ValidationError
+
+from command_service.models import CreateVectorRequest
+from events_schema.embedding import encode
+from shared.embedding_input import cosine_fault
+from shared.strict_json import MalformedJsonError, parse_json
+
+MAX_LINE_BYTES = 1024 * 1024
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_COSINE_FAULTS = {
+    "zero-vector": "a zero vector has no direction, and the collection's metric is cosine",
+    "not-finite": "the embedding is too long for the cosine metric: its squared norm overflows",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Line `number`, from 1, lies at bytes `start` to `end` of the file. `text` is None beyond `MAX_LINE_BYTES`."""
+
+    number: int
+    start: int
+    end: int
+    text: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class BadLine:
+    """Where it lies, and the rule it breaks as a sentence."""
+
+    number: int
+    start: int
+    end: int
+    rule: str
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """An upsert as the service takes it, and the line it comes from."""
+
+    line: Line
+    vector_id: str
+    body: dict[str, Any]
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class LineRules:
+    """What a line must fit, beyond the rules that hold everywhere. `file_id` gives lines without an id one."""
+
+    dimension: int
+    metric: str
+    file_id: UUID
+
+
+def read_lines(file: BinaryIO, *, start: int = 0, number: int = 0) -> Iterator[Line]:
+    """The lines from byte `start` on, `number` lines lying before it. Blank lines are passed over."""
+    file.seek(start)
+    while text := file.readline(MAX_LINE_BYTES + 1):
+        number += 1
+        end = start + len(text)
+        if len(text) > MAX_LINE_BYTES and not text.endswith(b"\n"):
+            end += _rest_of_line(file)
+            yield Line(number, start, end, None)
+        else:
+            if number == 1:
+                text = text.removeprefix(_BYTE_ORDER_MARK)
+            if text.strip():
+                yield Line(number, start, end, text)
+        start = end
+
+
+def _rest_of_line(file: BinaryIO) -> int:
+    skipped = 0
+    while more := file.readline(MAX_LINE_BYTES):
+        skipped += len(more)
+        if more.endswith(b"\n"):
+            break
+    return skipped
+
+
+def read_operation(line: Line, rules: LineRules) -> Operation | BadLine:
+    if line.text is None:
+        return _bad(line, f"a line has at most {MAX_LINE_BYTES:,} bytes")
+    try:
+        value = parse_json(line.text)
+    except MalformedJsonError as error:
+        return _bad(line, f"not valid JSON: {error}")
+    if not isinstance(value, dict):
+        return _bad(line, "a line is one JSON object")
+    try:
+        vector = CreateVectorRequest.model_validate(value)
+    except ValidationError as error:
+        return _bad(line, _first_fault(error))
+    size = int(vector.embedding.size)
+    if size != rules.dimension:
+        return _bad(line, f"/embedding: the collection's dimension is {rules.dimension}, this one has {size} numbers")
+    if rules.metric == "cosine" and (fault := cosine_fault(vector.embedding)) is not None:
+        return _bad(line, f"/embedding: {_COSINE_FAULTS[fault]}")
+    vector_id = vector.id if vector.id is not None else str(uuid5(rules.file_id, str(line.number)))
+    body = {"op": "upsert", "id": vector_id, "embedding": encode(vector.embedding), "metadata": vector.metadata}
+    if vector.content is not None:
+        body["content"] = vector.content
+    return Operation(line, vector_id, body, len(line.text))
+
+
+def _bad(line: Line, rule: str) -> BadLine:
+    return BadLine(line.number, line.start, line.end, rule)
+
+
+def _first_fault(error: ValidationError) -> str:
+    fault = error.errors(include_input=False, include_url=False)[0]
+    pointer = "".join(f"/{part}" for part in fault["loc"])
+    return f"{pointer}: {fault['msg']}" if pointer else fault["msg"]

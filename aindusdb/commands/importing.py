@@ -1,0 +1,230 @@
+"""`aindusdb import`: a JSONL file into a collection, resumable, without duplicates."""
+
+from __future__ import annotations
+
+import hashlib
+import stat
+import time
+from dataclasses import asdict, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+from uuid import UUID
+
+import typer
+
+from aindusdb.client import Client, ClientError, Collection, ProblemError, RetryPolicy
+from aindusdb.commands.import_batches import batches
+from aindusdb.commands.import_display import ImportDisplay
+from aindusdb.commands.import_lines import BadLine, LineRules, read_lines, read_operation
+from aindusdb.commands.import_progress import SHOWN_BAD_LINES, ImportProgress, ProgressFile
+from aindusdb.commands.import_rejects import Rejects
+from aindusdb.commands.import_run import ImportRun, LinesRefusedError
+from aindusdb.commands.output import (
+    DEFAULT_URL,
+    CommandRefusedError,
+    JsonOption,
+    UrlOption,
+    print_json,
+    refusals,
+    say,
+)
+
+PATIENCE = RetryPolicy(patience_seconds=120.0)
+INTERRUPTED_EXIT_CODE = 130
+
+
+class OnError(StrEnum):
+    STOP = "stop"
+    SKIP = "skip"
+
+
+def register(app: typer.Typer) -> None:
+    @app.command("import")
+    def import_file(
+        file: Annotated[Path, typer.Argument(help="One {id?, embedding, content?, metadata?} a line.")],
+        collection: Annotated[str, typer.Option(help="The collection to write to.")],
+        batch_size: Annotated[int, typer.Option(min=1, max=1000, help="Lines in a request.")] = 200,
+        on_error: Annotated[
+            OnError, typer.Option(help="stop: write nothing if a line is bad. skip: write the others.")
+        ] = OnError.STOP,
+        create: Annotated[bool, typer.Option("--create", help="Create the collection if it is missing.")] = False,
+        dimension: Annotated[int | None, typer.Option(min=1, help="Of a collection that is created.")] = None,
+        restart: Annotated[bool, typer.Option("--restart", help="Begin anew, whatever was done before.")] = False,
+        rejects: Annotated[Path | None, typer.Option(help="Where skipped lines are written.")] = None,
+        url: UrlOption = DEFAULT_URL,
+        as_json: JsonOption = False,
+    ) -> None:
+        """Import a JSONL file. After an interruption the same command goes on where it stopped."""
+        started = time.monotonic()
+        with refusals():
+            try:
+                importing = _Import(file, collection, batch_size, on_error, rejects, restart)
+                progress, lines_sent = importing.run(url, dimension if create else None, create=create)
+            except OSError as error:
+                raise CommandRefusedError(f"{error.filename or file}: {error.strerror or error}") from error
+        _report(progress, lines_sent, time.monotonic() - started, as_json)
+        if progress.skipped:
+            raise typer.Exit(1)
+
+
+class _Import:
+    def __init__(
+        self, file: Path, collection: str, batch_size: int, on_error: OnError, rejects: Path | None, restart: bool
+    ) -> None:
+        self._file = file
+        self._collection = collection
+        self._batch_size = batch_size
+        self._skips = on_error is OnError.SKIP
+        self._rejects = rejects
+        self._restart = restart
+        self._progress_file = ProgressFile(file, collection)
+        self._remembers = True
+
+    def run(self, url: str, dimension: int | None, *, create: bool) -> tuple[ImportProgress, int]:
+        """The progress at the end, and how many lines this run acknowledged."""
+        before = self._file.stat()
+        if not stat.S_ISREG(before.st_mode):
+            raise CommandRefusedError(f"{self._file} is not a regular file; an import reads it more than once.")
+        digest = _digest(self._file)
+        display = ImportDisplay(before.st_size)
+        with Client(url) as client, Client(url, retries=PATIENCE, on_wait=display.waiting) as patient, display:
+            target = _existing(client, self._collection)
+            if target is None and not create:
+                raise CommandRefusedError(
+                    f"There is no collection {self._collection!r}; --create --dimension N makes it."
+                )
+            if target is None and dimension is None:
+                raise CommandRefusedError("--create needs --dimension for a collection that is not there yet.")
+            if target is not None and dimension not in (None, target.dimension):
+                raise CommandRefusedError(
+                    f"The collection {target.name!r} has dimension {target.dimension}, not {dimension}."
+                )
+            known = None if target is None or self._restart else self._progress_file.load(digest, target.collection_id)
+            rules = LineRules(
+                dimension=target.dimension if target else dimension or 0,
+                metric=target.metric if target else "cosine",
+                file_id=UUID(hex=digest[:32]),
+            )
+            if not self._skips and not (known and known.is_checked):
+                self._check(rules, display)
+            target = target or client.create_collection(self._collection, dimension=dimension)
+            progress = known or ImportProgress.new(digest, target.collection_id)
+            progress = replace(progress, is_checked=progress.is_checked or not self._skips)
+            done = self._send(patient, progress, rules, display)
+        after = self._file.stat()
+        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+            raise CommandRefusedError(f"{self._file} was changed while it was imported; run the same command again.")
+        self._progress_file.remove()
+        return done, done.line - progress.line
+
+    def _check(self, rules: LineRules, display: ImportDisplay) -> None:
+        """Refuses the file if one of its lines is bad; nothing has been written then."""
+        display.begin("checking")
+        count = 0
+        first: list[BadLine] = []
+        with self._file.open("rb") as data:
+            for line in display.passing(read_lines(data)):
+                read = read_operation(line, rules)
+                if isinstance(read, BadLine):
+                    count += 1
+                    if count <= SHOWN_BAD_LINES:
+                        first.append(read)
+        if count:
+            shown = "\n".join(f"line {line.number}: {line.rule}" for line in first)
+            lines = "1 line is bad" if count == 1 else f"{count:,} lines are bad"
+            _refuse_lines(shown, count, f"{lines}, so nothing was written; --on-error skip writes the others.")
+
+    def _send(
+        self, client: Client, progress: ImportProgress, rules: LineRules, display: ImportDisplay
+    ) -> ImportProgress:
+        def acknowledged(reached: ImportProgress) -> None:
+            self._remember(reached)
+            display.advance(end=reached.end, line=reached.line)
+
+        self._remember(progress)
+        display.begin("importing", end=progress.end, line=progress.line)
+        with (
+            self._file.open("rb") as data,
+            Rejects(self._rejects, self._file, size_bytes=progress.rejects_bytes) as rejects,
+        ):
+            sending = ImportRun(
+                client, self._collection, progress, rejects, skips_bad_lines=self._skips, acknowledged=acknowledged
+            )
+            lines = read_lines(data, start=progress.end, number=progress.line)
+            try:
+                sending.send_all(batches(lines, rules, self._batch_size))
+            except LinesRefusedError as error:
+                shown = "\n".join(f"line {line.number}: {line.rule}" for line in error.lines[:SHOWN_BAD_LINES])
+                _refuse_lines(shown, len(error.lines), f"The service refused them. {_reached(sending.progress)}")
+            except ClientError as error:
+                raise CommandRefusedError(f"{error}. {_reached(sending.progress)}") from error
+            except KeyboardInterrupt:
+                say(f"Interrupted. {_reached(sending.progress)}")
+                raise typer.Exit(INTERRUPTED_EXIT_CODE) from None
+        return sending.progress
+
+    def _remember(self, progress: ImportProgress) -> None:
+        if not self._remembers:
+            return
+        try:
+            self._progress_file.save(progress)
+        except OSError as error:
+            # Without it an import that is interrupted begins at the first line again, which writes nothing twice.
+            self._remembers = False
+            say(f"The progress cannot be remembered in {self._progress_file.path}: {error.strerror}")
+
+
+def _refuse_lines(shown: str, count: int, sentence: str) -> NoReturn:
+    for line in shown.splitlines():
+        say(line)
+    if count > SHOWN_BAD_LINES:
+        say(f"… and {count - SHOWN_BAD_LINES:,} more")
+    raise CommandRefusedError(sentence)
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as data:
+        return hashlib.file_digest(data, "sha256").hexdigest()
+
+
+def _existing(client: Client, name: str) -> Collection | None:
+    try:
+        return client.collection(name)
+    except ProblemError as problem:
+        if problem.name == "collection-not-found":
+            return None
+        raise
+
+
+def _reached(progress: ImportProgress) -> str:
+    return f"All up to line {progress.line:,} is written; the same command goes on from there."
+
+
+def _report(progress: ImportProgress, lines_sent: int, seconds: float, as_json: bool) -> None:
+    if as_json:
+        print_json(_summary(progress, lines_sent, seconds))
+        return
+    typer.echo(
+        f"{progress.created:,} created, {progress.updated:,} updated, {progress.unchanged:,} unchanged, "
+        f"{progress.skipped:,} skipped in {seconds:.1f} s ({lines_sent / max(seconds, 1e-9):,.0f} lines/s)"
+    )
+    if progress.consistency_token:
+        typer.echo(f"consistency token: {progress.consistency_token}")
+    for skipped in progress.first_skipped:
+        say(f"line {skipped.line}: {skipped.rule}")
+    if progress.skipped > len(progress.first_skipped):
+        say(f"… and {progress.skipped - len(progress.first_skipped):,} more")
+
+
+def _summary(progress: ImportProgress, lines_sent: int, seconds: float) -> dict[str, Any]:
+    return {
+        "created": progress.created,
+        "updated": progress.updated,
+        "unchanged": progress.unchanged,
+        "skipped": progress.skipped,
+        "first_skipped": [asdict(skipped) for skipped in progress.first_skipped],
+        "seconds": round(seconds, 3),
+        "lines_per_second": round(lines_sent / max(seconds, 1e-9), 1),
+        "consistency_token": progress.consistency_token,
+    }

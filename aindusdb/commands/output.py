@@ -1,0 +1,59 @@
+"""What the data commands share: the service's address, refusals as one sentence, text that is safe to print."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from aindusdb.client import ClientError
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+
+UrlOption = Annotated[str, typer.Option("--url", help="Where AindusDB listens.", envvar="AINDUSDB_URL")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable JSON on standard output.")]
+
+
+class CommandRefusedError(Exception):
+    """The command cannot do what it was asked; the message is the sentence to show."""
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Turns foreseen errors into one sentence on standard error and exit code 1."""
+    try:
+        yield
+    except (CommandRefusedError, ClientError) as error:
+        say(str(error))
+        raise typer.Exit(1) from error
+
+
+def say(sentence: str) -> None:
+    """On standard error, unfolded."""
+    Console(stderr=True, highlight=False).print(Text(printable(sentence)), soft_wrap=True)
+
+
+def print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, ensure_ascii=True))
+
+
+def printable(text: str) -> str:
+    """Stored text may hold control characters, which would give a terminal orders; they are shown as escapes."""
+    return "".join(
+        character.encode("unicode_escape").decode("ascii")
+        if unicodedata.category(character) in {"Cc", "Cf", "Cs", "Zl", "Zp"}
+        else character
+        for character in text
+    )
+
+
+def shortened(text: str, width: int) -> str:
+    """At most `width` characters, on one line."""
+    line = printable(" ".join(text.split()))
+    return line if len(line) <= width else line[: width - 1] + "…"

@@ -1,0 +1,88 @@
+"""`python -m projector`: the projector's composition root."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import uvloop
+from fastapi import FastAPI
+
+from projector.announcer import ChangeAnnouncer
+from projector.consumer import Consumer
+from projector.metrics import ProjectorMetrics, observe_forever
+from projector.retirement import retire_forever
+from projector.settings import ProjectorSettings
+from projector.source import open_event_log
+from shared.http.health import create_health_application
+from shared.http.server import serve
+from shared.postgres import Pool, create_pool
+from shared.telemetry import configure_logging, process_registry
+
+
+def create_app(settings: ProjectorSettings) -> FastAPI:
+    """
+    Raises:
+        SystemExit: Kafka is configured, which this version does not read from.
+    """
+    if settings.kafka_bootstrap:
+        raise SystemExit(
+            "AINDUSDB_KAFKA_BOOTSTRAP is set, but this version of the projector does not read from Kafka yet; unset "
+            "it: the projector then reads the event log itself"
+        )
+    registry = process_registry()
+    metrics = ProjectorMetrics(registry)
+    announcer = ChangeAnnouncer(settings.redis_url.get_secret_value() if settings.redis_url else None)
+    consumer = Consumer(settings, lambda: open_event_log(settings), announcer, metrics)
+    pools: dict[str, Pool] = {}
+
+    @asynccontextmanager
+    async def lifespan(_application: FastAPI) -> AsyncIterator[None]:
+        # Without connections at first: a database that is away shows at /ready and does not end the process.
+        pools["events"] = await create_pool(settings.events_dsn.get_secret_value(), settings, min_size=0, max_size=2)
+        pools["read"] = await create_pool(settings.read_dsn.get_secret_value(), settings, min_size=0, max_size=3)
+        await announcer.start()
+        consuming = asyncio.create_task(consumer.run(), name="consumer")
+        beside = [
+            asyncio.create_task(
+                observe_forever(metrics, pools["events"], pools["read"], settings.metrics_interval_seconds)
+            ),
+            asyncio.create_task(retire_forever(settings, pools["read"])),
+        ]
+        try:
+            yield
+        finally:
+            consumer.stop()
+            await asyncio.wait([consuming], timeout=settings.drain_timeout_seconds)
+            for task in (consuming, *beside):
+                task.cancel()
+            await asyncio.gather(consuming, *beside, return_exceptions=True)
+            await announcer.stop()
+            for pool in pools.values():
+                pool.terminate()
+
+    async def answers(database: str) -> str | None:
+        async with pools[database].acquire() as connection:
+            await connection.execute("SELECT 1")
+        return None
+
+    async def projection() -> str | None:
+        return consumer.fault
+
+    checks = {
+        "event_database": lambda: answers("events"),
+        "read_database": lambda: answers("read"),
+        "projection": projection,
+    }
+    return create_health_application("AindusDB Core: projector", checks, registry, lifespan)
+
+
+def main() -> None:
+    settings = ProjectorSettings()
+    configure_logging("projector", log_format=settings.log_format, level=settings.log_level)
+    uvloop.run(serve(create_app(settings), settings))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,213 @@
+"""The catalogue of collections, and the tables that each of them has."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import assert_never
+from uuid import UUID, uuid4
+
+from events_schema.base import RecordedEvent
+from events_schema.collections import CollectionCreated, CollectionDeleted, CollectionUpdated, VectorType
+from events_schema.embedding import EmbeddingSpec
+from events_schema.registry import AnyEvent, decode_event
+from events_schema.vectors import VectorCreated, VectorDeleted, VectorUpdated
+from projector.errors import UnprojectableEventError
+from projector.source import EventSource
+from projector.tables import create_tables
+from shared.postgres import Connection
+from shared.read_model.tables import embeddings_table, records_table
+
+FIRST_GENERATION = 1
+
+_LOCK = "SELECT pg_advisory_xact_lock($1)"
+
+_VERSION = "SELECT version FROM collections WHERE collection_id = $1"
+
+_BEARER_OF_NAME = "SELECT collection_id FROM collections WHERE tenant = $1 AND name = $2 AND deleted_at IS NULL"
+
+_INSERT = """
+INSERT INTO collections (collection_id, tenant, name, metric, type, index, embedding_spec, description,
+                         version, position, created_at, updated_at, deleted_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11, $12)
+"""
+
+_INSERT_STATE = "INSERT INTO collection_state (collection_id, generation, revision, position) VALUES ($1, $2, $3, $4)"
+
+_UPDATE = """
+UPDATE collections SET description = CASE WHEN $2 THEN $3 ELSE description END,
+    version = $4, position = $5, updated_at = $6
+WHERE collection_id = $1
+"""
+
+_MARK_DELETED = """
+UPDATE collections SET version = $2, position = $3, updated_at = $4, deleted_at = $4 WHERE collection_id = $1
+"""
+
+_DELETE_STATE = "DELETE FROM collection_state WHERE collection_id = $1 RETURNING generation"
+
+_DELETE_CHANGES = "DELETE FROM collection_changes WHERE collection_id = $1"
+
+_DELETE_PARKED = "DELETE FROM parked_events WHERE collection_id = $1"
+
+_RETIRE = "INSERT INTO retired_tables (table_name) SELECT unnest($1::text[]) ON CONFLICT DO NOTHING"
+
+_READ = """
+SELECT c.collection_id, c.type, c.embedding_spec, s.generation
+FROM collections c LEFT JOIN collection_state s USING (collection_id)
+WHERE c.collection_id = ANY($1::uuid[])
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class LiveCollection:
+    """What writing a collection's vectors needs."""
+
+    collection_id: UUID
+    generation: int
+    type: VectorType
+    spec: EmbeddingSpec
+
+    @property
+    def records(self) -> str:
+        return records_table(self.collection_id, self.generation)
+
+    @property
+    def embeddings(self) -> str:
+        return embeddings_table(self.collection_id, self.generation)
+
+
+async def apply_collection_event(connection: Connection, recorded: RecordedEvent, source: EventSource) -> None:
+    """Brings the catalogue to the event, and the collection's tables with it. An event that the catalogue has
+    already (it was folded from the log, ahead of its turn) changes nothing.
+
+    Raises:
+        UnreadableEventError, UnprojectableEventError: the event is at fault.
+    """
+    event: AnyEvent = decode_event(recorded.event_type, recorded.schema_version, recorded.event_data)
+    await connection.execute(_LOCK, _lock_key(recorded.collection_id))
+    known_version: int | None = await connection.fetchval(_VERSION, recorded.collection_id)
+    if known_version is not None and known_version >= recorded.version:
+        return
+    match event:
+        case CollectionCreated():
+            await _create(connection, recorded, event, source)
+        case CollectionUpdated() | CollectionDeleted() if known_version is None:
+            raise UnprojectableEventError(f"the collection {recorded.collection_id} was never created")
+        case CollectionUpdated():
+            changes_description = "description" in event.model_fields_set
+            await connection.execute(
+                _UPDATE,
+                recorded.collection_id,
+                changes_description,
+                event.description,
+                recorded.version,
+                recorded.position,
+                recorded.timestamp,
+            )
+        case CollectionDeleted():
+            await _delete(connection, recorded)
+        case VectorCreated() | VectorUpdated() | VectorDeleted():
+            raise UnprojectableEventError(f"{recorded.event_type} is no event of a collection")
+        case _:
+            assert_never(event)
+
+
+async def live_collections(
+    connection: Connection, collection_ids: Collection[UUID], source: EventSource
+) -> Mapping[UUID, LiveCollection]:
+    """Those that are not deleted. One that the catalogue does not have, because its vector's event came before its
+    own, is folded from the log.
+
+    Raises:
+        UnreadableEventError, UnprojectableEventError: the log's own account of a collection is at fault.
+    """
+    rows = await connection.fetch(_READ, list(collection_ids))
+    unknown = set(collection_ids) - {row["collection_id"] for row in rows}
+    for collection_id in sorted(unknown):
+        await _fold_from_log(connection, collection_id, source)
+    if unknown:
+        rows = await connection.fetch(_READ, list(collection_ids))
+    return {
+        row["collection_id"]: LiveCollection(
+            row["collection_id"],
+            row["generation"],
+            row["type"],
+            EmbeddingSpec.model_validate_json(row["embedding_spec"]),
+        )
+        for row in rows
+        if row["generation"] is not None
+    }
+
+
+async def _fold_from_log(connection: Connection, collection_id: UUID, source: EventSource) -> None:
+    stream = await source.collection_stream(collection_id)
+    if not stream:
+        raise UnprojectableEventError(f"the event log has no collection {collection_id}")
+    for recorded in stream:
+        await apply_collection_event(connection, recorded, source)
+
+
+async def _create(
+    connection: Connection, recorded: RecordedEvent, event: CollectionCreated, source: EventSource
+) -> None:
+    deletion = await _deletion_before_reuse(connection, recorded, event.name, source)
+    await connection.execute(
+        _INSERT,
+        recorded.collection_id,
+        recorded.tenant,
+        event.name,
+        event.metric,
+        event.type,
+        event.index.model_dump_json(),
+        event.embedding_spec.model_dump_json(),
+        event.description,
+        recorded.version,
+        recorded.position,
+        recorded.timestamp,
+        deletion.timestamp if deletion else None,
+    )
+    if deletion is not None:
+        await _mark_deleted(connection, deletion)
+        return
+    await connection.execute(_INSERT_STATE, recorded.collection_id, FIRST_GENERATION, uuid4(), recorded.position)
+    await create_tables(connection, event, FIRST_GENERATION)
+
+
+async def _deletion_before_reuse(
+    connection: Connection, recorded: RecordedEvent, name: str, source: EventSource
+) -> RecordedEvent | None:
+    """The new collection's own deletion, if its name is known to be in use again already.
+
+    A name is free before it is used again. So of two that seem to bear it one is deleted, and the log has the
+    deletion that has not come here yet: the bearer's, or else the new one's.
+    """
+    bearer: UUID | None = await connection.fetchval(_BEARER_OF_NAME, recorded.tenant, name)
+    if bearer is None:
+        return None
+    await _fold_from_log(connection, bearer, source)
+    if await connection.fetchval(_BEARER_OF_NAME, recorded.tenant, name) is None:
+        return None
+    return (await source.collection_stream(recorded.collection_id))[-1]
+
+
+async def _delete(connection: Connection, recorded: RecordedEvent) -> None:
+    collection_id = recorded.collection_id
+    await _mark_deleted(connection, recorded)
+    generation: int = await connection.fetchval(_DELETE_STATE, collection_id)
+    await connection.execute(_DELETE_CHANGES, collection_id)
+    await connection.execute(_DELETE_PARKED, collection_id)
+    await connection.execute(
+        _RETIRE, [records_table(collection_id, generation), embeddings_table(collection_id, generation)]
+    )
+
+
+async def _mark_deleted(connection: Connection, deletion: RecordedEvent) -> None:
+    await connection.execute(
+        _MARK_DELETED, deletion.collection_id, deletion.version, deletion.position, deletion.timestamp
+    )
+
+
+def _lock_key(collection_id: UUID) -> int:
+    """The random half of a UUIDv7; two collections that share a key only wait for each other."""
+    return int.from_bytes(collection_id.bytes[8:], "big", signed=True)

@@ -1,0 +1,27 @@
+"""What can be wrong with an event, and with the log that it comes from."""
+
+from __future__ import annotations
+
+import asyncpg
+
+from events_schema.upcasters import UnreadableEventError
+
+
+class UnprojectableEventError(Exception):
+    """The event is readable, but the read model has no place for it: another dimension, an update of nothing."""
+
+
+class CheckpointMismatchError(Exception):
+    """The read model was not built from this log. Nothing is applied until someone decides which of them is right."""
+
+
+POISON = (
+    UnreadableEventError,
+    UnprojectableEventError,
+    ValueError,  # an embedding that cannot be decoded; also asyncpg's refusal to encode a parameter
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.ProgramLimitExceededError,
+)
+"""The event itself is at fault, and trying it elsewhere or later would end the same way. Whatever else is raised
+(serialisation failures, deadlocks, vanished tables, full disks, lost connections) says nothing against it."""

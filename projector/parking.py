@@ -1,0 +1,172 @@
+"""Events that cannot be applied: found, tried again for a while, then set aside with all that follows them.
+
+`parked_events` holds positions; the events themselves stay in the log. An event follows a parked one if it is of the
+same aggregate, or of a collection one of whose own events is parked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from uuid import UUID
+
+import structlog
+
+from events_schema.base import RecordedEvent
+from projector.errors import POISON
+from projector.projection import project
+from projector.source import EventSource
+from shared.postgres import Connection
+
+FOLLOWS = "follows a parked event"
+_MAX_REASON_CHARACTERS = 1_000
+
+_READ_STREAMS = """
+SELECT aggregate_id, collection_id, aggregate_type FROM parked_events
+WHERE aggregate_id = ANY($1::uuid[]) OR (collection_id = ANY($2::uuid[]) AND aggregate_type = 'collection')
+"""
+
+# What belonged to a collection that is deleted by now would have been dropped; nobody needs to look at it.
+_PARK = """
+INSERT INTO parked_events
+    (position, partition, event_id, collection_id, aggregate_id, aggregate_type, event_type, reason, attempts)
+SELECT p.position, $1, p.event_id, p.collection_id, p.aggregate_id, p.aggregate_type, p.event_type, p.reason, p.attempts
+FROM unnest($2::bigint[], $3::uuid[], $4::uuid[], $5::uuid[], $6::text[], $7::text[], $8::text[], $9::int[])
+    AS p(position, event_id, collection_id, aggregate_id, aggregate_type, event_type, reason, attempts)
+WHERE NOT EXISTS (
+    SELECT FROM collections c WHERE c.collection_id = p.collection_id AND c.deleted_at IS NOT NULL
+)
+"""
+
+_log = structlog.get_logger("parking")
+
+
+@dataclass(frozen=True, slots=True)
+class ParkedEvent:
+    event: RecordedEvent
+    reason: str
+
+
+@dataclass(slots=True)
+class ParkedStreams:
+    """Whose events are held back."""
+
+    aggregates: set[UUID] = field(default_factory=set)
+    collections: set[UUID] = field(default_factory=set)
+
+    def hold_back(self, event: RecordedEvent) -> None:
+        self.aggregates.add(event.aggregate_id)
+        if event.aggregate_type == "collection":
+            self.collections.add(event.collection_id)
+
+    def sift(self, events: Iterable[RecordedEvent]) -> tuple[list[RecordedEvent], list[ParkedEvent]]:
+        """The events that may be applied, and those that follow a parked one."""
+        free: list[RecordedEvent] = []
+        followers: list[ParkedEvent] = []
+        for event in events:
+            if event.aggregate_id in self.aggregates or event.collection_id in self.collections:
+                self.hold_back(event)
+                followers.append(ParkedEvent(event, FOLLOWS))
+            else:
+                free.append(event)
+        return free, followers
+
+
+async def read_parked_streams(connection: Connection, events: Sequence[RecordedEvent]) -> ParkedStreams:
+    streams = ParkedStreams()
+    aggregates = list({event.aggregate_id for event in events})
+    collections = list({event.collection_id for event in events})
+    for row in await connection.fetch(_READ_STREAMS, aggregates, collections):
+        streams.aggregates.add(row["aggregate_id"])
+        if row["aggregate_type"] == "collection":
+            streams.collections.add(row["collection_id"])
+    return streams
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of a run of events."""
+
+    changes: dict[UUID, int] = field(default_factory=dict)
+    poison: list[ParkedEvent] = field(default_factory=list)
+    followers: list[ParkedEvent] = field(default_factory=list)
+
+
+async def project_whole(
+    connection: Connection, events: Sequence[RecordedEvent], streams: ParkedStreams, source: EventSource
+) -> Outcome:
+    """
+    Raises:
+        One of `POISON`: an event is at fault; the transaction is to be rolled back.
+    """
+    free, followers = streams.sift(events)
+    return Outcome(dict(await project(connection, free, source)), followers=followers)
+
+
+async def project_isolating(
+    connection: Connection, events: Sequence[RecordedEvent], streams: ParkedStreams, source: EventSource
+) -> Outcome:
+    """Halves the events, in savepoints, until those at fault stand alone; all others are applied."""
+    outcome = Outcome()
+
+    async def halve(part: Sequence[RecordedEvent]) -> None:
+        free, followers = streams.sift(part)
+        outcome.followers += followers
+        if not free:
+            return
+        try:
+            async with connection.transaction():
+                outcome.changes |= await project(connection, free, source)
+        except POISON as error:
+            if len(free) == 1:
+                streams.hold_back(free[0])
+                outcome.poison.append(ParkedEvent(free[0], f"{type(error).__name__}: {error}"))
+            else:
+                middle = len(free) // 2
+                await halve(free[:middle])
+                await halve(free[middle:])
+
+    await halve(events)
+    return outcome
+
+
+class Attempts:
+    """How often each event was tried in vain, in this process."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._tries: dict[int, int] = {}
+
+    def failed(self, poison: Iterable[ParkedEvent]) -> int | None:
+        """Counts one more try of each; the first position that has tries left, None if all are to be parked."""
+        positions = [parked.event.position for parked in poison]
+        for position in positions:
+            self._tries[position] = self._tries.get(position, 0) + 1
+        return min((position for position in positions if self._tries[position] < self._limit), default=None)
+
+    def of(self, position: int) -> int:
+        return self._tries.get(position, 0)
+
+    def forget(self, up_to: int) -> None:
+        self._tries = {position: tries for position, tries in self._tries.items() if position > up_to}
+
+
+async def park(connection: Connection, partition: int, parked: Sequence[ParkedEvent], attempts: Attempts) -> None:
+    """In the transaction that moves the checkpoint past them."""
+    if not parked:
+        return
+    events = [one.event for one in parked]
+    await connection.execute(
+        _PARK,
+        partition,
+        [event.position for event in events],
+        [event.event_id for event in events],
+        [event.collection_id for event in events],
+        [event.aggregate_id for event in events],
+        [event.aggregate_type for event in events],
+        [event.event_type for event in events],
+        [one.reason[:_MAX_REASON_CHARACTERS] for one in parked],
+        [attempts.of(event.position) for event in events],
+    )
+    for one in parked:
+        _log.error("parked an event", position=one.event.position, event_type=one.event.event_type, reason=one.reason)

@@ -1,0 +1,51 @@
+"""What a run of events does to the read model: first the collections, then the vectors of those that remain."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from uuid import UUID
+
+from events_schema.base import RecordedEvent
+from projector.collections import apply_collection_event, live_collections
+from projector.source import EventSource
+from projector.vectors import write_vectors
+from shared.postgres import Connection
+
+Changes = Mapping[UUID, int]
+"""Collection -> the position of the last event that changed it."""
+
+_RECORD_CHANGES = """
+INSERT INTO collection_changes (collection_id, partition, last_changed)
+SELECT s.collection_id, $1, c.last_changed
+FROM unnest($2::uuid[], $3::bigint[]) AS c(collection_id, last_changed)
+JOIN collection_state s USING (collection_id)
+ON CONFLICT (collection_id, partition) DO UPDATE SET last_changed = excluded.last_changed
+"""
+
+
+async def project(connection: Connection, events: Sequence[RecordedEvent], source: EventSource) -> Changes:
+    """Writes the events' effects. `events` are in order of position; a collection's vectors may be written after a
+    later event of the collection, because nothing but its deletion concerns them, and that leaves nothing to write.
+
+    Raises:
+        One of `POISON`: an event is at fault, and nothing says which; the transaction is to be rolled back.
+    """
+    last_changed: dict[UUID, int] = {}
+    of_vectors: dict[UUID, list[RecordedEvent]] = {}
+    for event in events:
+        last_changed[event.collection_id] = event.position
+        if event.aggregate_type == "collection":
+            await apply_collection_event(connection, event, source)
+        else:
+            of_vectors.setdefault(event.collection_id, []).append(event)
+    live = await live_collections(connection, last_changed.keys(), source)
+    for collection_id, collection in live.items():
+        if collection_id in of_vectors:
+            await write_vectors(connection, collection, of_vectors[collection_id])
+    return {collection_id: last_changed[collection_id] for collection_id in live}
+
+
+async def record_changes(connection: Connection, partition: int, changes: Changes) -> None:
+    """Written once for a whole batch; a collection that the batch deleted in the end has no row to be polled."""
+    if changes:
+        await connection.execute(_RECORD_CHANGES, partition, list(changes), list(changes.values()))

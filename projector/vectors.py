@@ -1,0 +1,184 @@
+"""Vectors' events become rows: folded to their final effect in memory, then written set-wise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, assert_never
+
+import orjson
+from pgvector import Vector
+
+from events_schema.base import RecordedEvent
+from events_schema.collections import CollectionCreated, CollectionDeleted, CollectionUpdated
+from events_schema.embedding import EmbeddingSpec, StoredEmbedding, decode_many
+from events_schema.registry import AnyEvent, decode_event
+from events_schema.vectors import VectorCreated, VectorDeleted, VectorUpdated
+from projector.collections import LiveCollection
+from projector.errors import UnprojectableEventError
+from shared.postgres import Connection
+
+_UPSERT_RECORDS = """
+INSERT INTO {records} (id, content, metadata, created_at, updated_at, version, position)
+SELECT * FROM unnest($1::text[], $2::text[], $3::jsonb[], $4::timestamptz[], $5::timestamptz[], $6::int[], $7::bigint[])
+ON CONFLICT (id) DO UPDATE SET content = excluded.content, metadata = excluded.metadata,
+    created_at = excluded.created_at, updated_at = excluded.updated_at,
+    version = excluded.version, position = excluded.position
+"""
+
+_CHANGE_RECORDS = """
+UPDATE {records} r SET content = CASE WHEN c.sets_content THEN c.content ELSE r.content END,
+    metadata = coalesce(c.metadata, r.metadata),
+    updated_at = c.updated_at, version = c.version, position = c.position
+FROM unnest($1::text[], $2::boolean[], $3::text[], $4::jsonb[], $5::timestamptz[], $6::int[], $7::bigint[])
+    AS c(id, sets_content, content, metadata, updated_at, version, position)
+WHERE r.id = c.id
+RETURNING r.id
+"""
+
+# The cast is to the column's type: a halfvec is rounded by pgvector itself, which refuses what it cannot hold.
+_UPSERT_EMBEDDINGS = """
+INSERT INTO {embeddings} (id, embedding)
+SELECT id, embedding::{type} FROM unnest($1::text[], $2::vector[]) AS given(id, embedding)
+ON CONFLICT (id) DO UPDATE SET embedding = excluded.embedding
+"""
+
+_DELETE_RECORDS = "DELETE FROM {records} WHERE id = ANY($1::text[])"
+
+_DELETE_EMBEDDINGS = "DELETE FROM {embeddings} WHERE id = ANY($1::text[])"
+
+
+@dataclass(slots=True)
+class VectorEffect:
+    """What a batch makes of one vector.
+
+    With `created_at` it is a whole row. Without, the row exists already, and a None in `metadata` or `embedding` means
+    "not changed"; content can be set to null, so `sets_content` says whether it changes.
+    """
+
+    version: int
+    position: int
+    updated_at: datetime
+    created_at: datetime | None = None
+    deleted: bool = False
+    sets_content: bool = False
+    content: str | None = None
+    metadata: dict[str, Any] | None = None
+    embedding: str | None = None
+
+
+def fold_vectors(events: Iterable[RecordedEvent], spec: EmbeddingSpec) -> dict[str, VectorEffect]:
+    """The final effect of a collection's events on each vector, by id. `events` are in order of position.
+
+    Raises:
+        UnreadableEventError, UnprojectableEventError: one of them is at fault.
+    """
+    effects: dict[str, VectorEffect] = {}
+    for recorded in events:
+        event: AnyEvent = decode_event(recorded.event_type, recorded.schema_version, recorded.event_data)
+        version, position, timestamp = recorded.version, recorded.position, recorded.timestamp
+        match event:
+            case VectorCreated():
+                effects[event.id] = VectorEffect(
+                    version,
+                    position,
+                    timestamp,
+                    created_at=timestamp,
+                    content=event.content,
+                    metadata=event.metadata,
+                    embedding=_embedding(event.embeddings, spec),
+                )
+            case VectorUpdated():
+                effect = effects.setdefault(event.id, VectorEffect(version, position, timestamp))
+                if effect.deleted:
+                    raise UnprojectableEventError(f"the vector {event.id!r} is updated after its deletion")
+                effect.version, effect.position, effect.updated_at = version, position, timestamp
+                if "content" in event.model_fields_set:
+                    effect.sets_content, effect.content = True, event.content
+                if "metadata" in event.model_fields_set:
+                    effect.metadata = event.metadata
+                if event.embeddings:
+                    effect.embedding = _embedding(event.embeddings, spec)
+            case VectorDeleted():
+                effects[event.id] = VectorEffect(version, position, timestamp, deleted=True)
+            case CollectionCreated() | CollectionUpdated() | CollectionDeleted():
+                raise UnprojectableEventError(f"{recorded.event_type} is no event of a vector")
+            case _:
+                assert_never(event)
+    return effects
+
+
+def _embedding(stored: Sequence[StoredEmbedding], spec: EmbeddingSpec) -> str:
+    for one in stored:
+        if one.spec == spec:
+            return one.data
+    given = ", ".join(str(one.spec) for one in stored) or "none"
+    raise UnprojectableEventError(f"the collection's embeddings are {spec}; the event brings {given}")
+
+
+async def write_vectors(connection: Connection, collection: LiveCollection, events: Iterable[RecordedEvent]) -> None:
+    """
+    Raises:
+        One of `POISON`: an event is at fault, and nothing says which; the transaction is to be rolled back.
+    """
+    effects = fold_vectors(events, collection.spec)
+    created = {vector_id: effect for vector_id, effect in effects.items() if effect.created_at is not None}
+    deleted = [vector_id for vector_id, effect in effects.items() if effect.deleted]
+    changed = {
+        vector_id: effect for vector_id, effect in effects.items() if effect.created_at is None and not effect.deleted
+    }
+    if deleted:
+        await connection.execute(_DELETE_RECORDS.format(records=collection.records), deleted)
+        await connection.execute(_DELETE_EMBEDDINGS.format(embeddings=collection.embeddings), deleted)
+    if created:
+        await _upsert_records(connection, collection, created)
+    if changed:
+        await _change_records(connection, collection, changed)
+    embedded = {vector_id: effect.embedding for vector_id, effect in effects.items() if effect.embedding is not None}
+    if embedded:
+        await _upsert_embeddings(connection, collection, embedded)
+
+
+async def _upsert_records(connection: Connection, collection: LiveCollection, created: dict[str, VectorEffect]) -> None:
+    effects = created.values()
+    await connection.execute(
+        _UPSERT_RECORDS.format(records=collection.records),
+        list(created),
+        [effect.content for effect in effects],
+        [_json(effect.metadata) for effect in effects],
+        [effect.created_at for effect in effects],
+        [effect.updated_at for effect in effects],
+        [effect.version for effect in effects],
+        [effect.position for effect in effects],
+    )
+
+
+async def _change_records(connection: Connection, collection: LiveCollection, changed: dict[str, VectorEffect]) -> None:
+    effects = changed.values()
+    rows = await connection.fetch(
+        _CHANGE_RECORDS.format(records=collection.records),
+        list(changed),
+        [effect.sets_content for effect in effects],
+        [effect.content for effect in effects],
+        [None if effect.metadata is None else _json(effect.metadata) for effect in effects],
+        [effect.updated_at for effect in effects],
+        [effect.version for effect in effects],
+        [effect.position for effect in effects],
+    )
+    missing = changed.keys() - {row["id"] for row in rows}
+    if missing:
+        raise UnprojectableEventError(f"the vector {min(missing)!r} is updated, but the read model does not have it")
+
+
+async def _upsert_embeddings(connection: Connection, collection: LiveCollection, embedded: dict[str, str]) -> None:
+    matrix = decode_many(list(embedded.values()), collection.spec.dimension)
+    await connection.execute(
+        _UPSERT_EMBEDDINGS.format(embeddings=collection.embeddings, type=collection.type),
+        list(embedded),
+        [Vector(row) for row in matrix],
+    )
+
+
+def _json(metadata: dict[str, Any] | None) -> str:
+    return orjson.dumps(metadata).decode()

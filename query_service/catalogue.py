@@ -1,0 +1,91 @@
+"""The collections as a read server's snapshot shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Self
+from uuid import UUID
+
+from events_schema.collections import IndexSpec, Metric, VectorType
+from events_schema.embedding import EmbeddingSpec
+from shared.read_model.tables import embeddings_table, records_table
+
+
+@dataclass(frozen=True, slots=True)
+class LiveCollection:
+    """A collection that is not deleted, with its active generation."""
+
+    collection_id: UUID
+    tenant: str
+    name: str
+    metric: Metric
+    type: VectorType
+    index: IndexSpec
+    embedding_spec: EmbeddingSpec
+    description: str | None
+    version: int
+    position: int
+    created_at: datetime
+    updated_at: datetime
+    generation: int
+    revision: UUID
+
+    @property
+    def records(self) -> str:
+        return records_table(self.collection_id, self.generation)
+
+    @property
+    def embeddings(self) -> str:
+        return embeddings_table(self.collection_id, self.generation)
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """All live collections of all tenants. Immutable: a newer snapshot makes a new one."""
+
+    by_id: Mapping[UUID, LiveCollection] = field(default_factory=dict)
+    by_name: Mapping[tuple[str, str], LiveCollection] = field(default_factory=dict)
+
+    def updated(self, rows: Iterable[Mapping[str, Any]]) -> Self:
+        """With these rows (JSON objects) of the catalogue; one with `deleted_at` takes its collection away."""
+        by_id = dict(self.by_id)
+        changed = False
+        for row in rows:
+            collection_id = UUID(row["collection_id"])
+            if row["deleted_at"] is not None or row["generation"] is None:
+                changed |= by_id.pop(collection_id, None) is not None
+                continue
+            collection = _collection(collection_id, row)
+            changed |= by_id.get(collection_id) != collection
+            by_id[collection_id] = collection
+        if not changed:
+            return self
+        return type(self)(by_id, {(one.tenant, one.name): one for one in by_id.values()})
+
+    def find(self, tenant: str, name: str) -> LiveCollection | None:
+        return self.by_name.get((tenant, name))
+
+    def of_tenant(self, tenant: str) -> list[LiveCollection]:
+        """In order of name."""
+        return sorted((one for one in self.by_id.values() if one.tenant == tenant), key=lambda one: one.name)
+
+
+def _collection(collection_id: UUID, row: Mapping[str, Any]) -> LiveCollection:
+    return LiveCollection(
+        collection_id=collection_id,
+        tenant=row["tenant"],
+        name=row["name"],
+        metric=row["metric"],
+        type=row["type"],
+        index=IndexSpec.model_validate(row["index"]),
+        embedding_spec=EmbeddingSpec.model_validate(row["embedding_spec"]),
+        description=row["description"],
+        version=row["version"],
+        position=row["position"],
+        created_at=datetime.fromisoformat(row["created_at"]),
+        updated_at=datetime.fromisoformat(row["updated_at"]),
+        generation=row["generation"],
+        revision=UUID(row["revision"]),
+    )

@@ -1,0 +1,176 @@
+"""Bodies and parameters of requests, and the answers as they are documented."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+from events_schema.collections import IndexSpec, Metric, VectorType
+from events_schema.streams import NAME_PATTERN, is_name, vector_id_fault
+from query_service.freshness import DEFAULT_TIMEOUT_MS, MAX_TIMEOUT_MS
+from query_service.search import DEFAULT_EF_SEARCH, MAX_EF_SEARCH, MAX_K, Include
+from shared.embedding_input import EmbeddingInput
+
+DEFAULT_PAGE = 100
+MAX_PAGE = 1_000
+
+
+def _name(value: str) -> str:
+    if not is_name(value):
+        raise PydanticCustomError("name", "a name matches {pattern}", {"pattern": NAME_PATTERN})
+    return value
+
+
+def _vector_id(value: str) -> str:
+    fault = vector_id_fault(value)
+    if fault is not None:
+        raise PydanticCustomError("vector_id", "{fault}", {"fault": fault})
+    return value
+
+
+def _no_provider(_value: str) -> str:
+    raise PydanticCustomError(
+        "embedding_provider", "no embedding provider is configured, so search by `embedding` instead of `query`"
+    )
+
+
+Name = Annotated[str, AfterValidator(_name), Field(json_schema_extra={"pattern": NAME_PATTERN})]
+VectorId = Annotated[str, AfterValidator(_vector_id), Field(json_schema_extra={"minLength": 1, "maxLength": 255})]
+Part = Literal["content", "metadata", "embedding"]
+TimeoutMs = Annotated[int, Field(ge=0, le=MAX_TIMEOUT_MS, description="How long to wait for the consistency token.")]
+
+DEFAULT_PARTS: tuple[Part, ...] = ("content", "metadata")
+
+
+def include_of(parts: Sequence[Part]) -> Include:
+    return Include(content="content" in parts, metadata="metadata" in parts, embedding="embedding" in parts)
+
+
+class _ReadBody(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, arbitrary_types_allowed=True)
+
+    consistency_token: str | None = None
+    timeout_ms: TimeoutMs = DEFAULT_TIMEOUT_MS
+    filter: dict[str, Any] | None = None
+
+
+class SearchRequest(_ReadBody):
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"embedding": [0.1, 0.2, 0.3], "k": 5, "filter": {"lang": "en"}}]}
+    )
+
+    query: Annotated[str, AfterValidator(_no_provider)] | None = None
+    embedding: EmbeddingInput
+    k: Annotated[int, Field(ge=1, le=MAX_K)] = 10
+    ef_search: Annotated[int, Field(ge=1, le=MAX_EF_SEARCH)] = DEFAULT_EF_SEARCH
+    exact: bool = False
+    min_score: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    include: list[Part] = list(DEFAULT_PARTS)
+
+
+class CountRequest(_ReadBody):
+    model_config = ConfigDict(json_schema_extra={"examples": [{"filter": {"lang": "en"}}]})
+
+
+class ReadParameters(BaseModel):
+    """Query parameters of a GET. Unknown ones are refused, as in a body."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    consistency_token: str | None = None
+    timeout_ms: TimeoutMs = DEFAULT_TIMEOUT_MS
+
+
+class ListParameters(ReadParameters):
+    limit: Annotated[int, Field(ge=1, le=MAX_PAGE)] = DEFAULT_PAGE
+    cursor: str | None = None
+
+
+class GetVectorParameters(ReadParameters):
+    include: list[Part] = list(DEFAULT_PARTS)
+
+
+class ListVectorsParameters(ListParameters):
+    include: list[Part] = list(DEFAULT_PARTS)
+
+
+class FreshnessAnswer(BaseModel):
+    position: int = Field(description="All events up to here are in the answer.")
+    token: str | None = Field(description="A consistency token, for reads that must not go back in time.")
+    age_ms: float = Field(description="Time since the statement that the answer was read by.")
+    parked: int = Field(description="Events of the collection that could not be projected and were set aside.")
+
+
+class HitAnswer(BaseModel):
+    id: str
+    score: float = Field(description="Higher is nearer.")
+    distance: float = Field(description="As pgvector gives it: lower is nearer.")
+    content: str | None = None
+    metadata: dict[str, Any] | None = None
+    embedding: list[float] | None = None
+    version: int
+
+
+class SearchAnswer(BaseModel):
+    hits: list[HitAnswer]
+    complete: bool = Field(description="There are k hits, or no more that match.")
+    freshness: FreshnessAnswer
+    cached: bool
+    took_ms: float
+
+
+class VectorItem(BaseModel):
+    id: str
+    content: str | None = None
+    metadata: dict[str, Any] | None = None
+    embedding: list[float] | None = None
+    version: int
+    created_at: datetime
+    updated_at: datetime
+    position: int
+
+
+class VectorAnswer(VectorItem):
+    freshness: FreshnessAnswer
+
+
+class VectorListAnswer(BaseModel):
+    items: list[VectorItem]
+    next_cursor: str | None
+    freshness: FreshnessAnswer
+
+
+class CountAnswer(BaseModel):
+    count: int
+    exact: bool
+    freshness: FreshnessAnswer
+
+
+class CollectionItem(BaseModel):
+    name: str
+    collection_id: UUID
+    dimension: int
+    metric: Metric
+    type: VectorType
+    index: IndexSpec
+    model: str | None
+    description: str | None
+    version: int
+    position: int
+    created_at: datetime
+    updated_at: datetime
+
+
+class CollectionAnswer(CollectionItem):
+    freshness: FreshnessAnswer
+
+
+class CollectionListAnswer(BaseModel):
+    items: list[CollectionItem]
+    next_cursor: str | None
+    freshness: FreshnessAnswer

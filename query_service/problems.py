@@ -1,0 +1,63 @@
+"""The one table from this service's refusals to HTTP problems."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from query_service.errors import (
+    CollectionNotFoundError,
+    DimensionMismatchError,
+    ForeignTokenError,
+    NotFiniteError,
+    NotFreshEnoughError,
+    ProjectionParkedError,
+    ServerUnavailableError,
+    VectorNotFoundError,
+    ZeroVectorError,
+)
+from shared.http.problems import FieldError, ProblemError
+from shared.read_model.filters import InvalidFilterError
+from shared.tokens import MalformedCursorError, MalformedTokenError, WrongDatabaseError
+
+_SOON = {"Retry-After": "1"}
+
+
+def problem_of(error: Exception) -> ProblemError | None:
+    """The problem that tells a caller of this error; None for an error that is not of this service's making."""
+    match error:
+        case MalformedTokenError():
+            return ProblemError("malformed-token", str(error))
+        case MalformedCursorError():
+            return ProblemError("malformed-cursor", str(error))
+        case WrongDatabaseError() | ForeignTokenError():
+            return ProblemError("wrong-database", str(error))
+        case InvalidFilterError():
+            return _of_field("invalid-filter", f"/filter{error.pointer}", error.detail)
+        case DimensionMismatchError():
+            return _of_field(
+                "dimension-mismatch", "/embedding", str(error), {"expected": error.expected, "got": error.got}
+            )
+        case ZeroVectorError():
+            return _of_field("zero-vector", "/embedding", str(error))
+        case NotFiniteError():
+            return _of_field("not-finite", "/embedding", str(error))
+        case CollectionNotFoundError():
+            return ProblemError("collection-not-found", str(error))
+        case VectorNotFoundError():
+            return ProblemError("vector-not-found", str(error))
+        case ProjectionParkedError():
+            return ProblemError("projection-parked", str(error), positions=error.positions)
+        case NotFreshEnoughError():
+            return ProblemError(
+                "not-fresh-enough", str(error), headers=_SOON, expected=error.expected, current=error.current
+            )
+        case ServerUnavailableError():
+            return ProblemError("dependency-unavailable", str(error), headers=_SOON)
+        case _:
+            return None
+
+
+def _of_field(name: str, pointer: str, detail: str, extra: Mapping[str, int] | None = None) -> ProblemError:
+    error = FieldError(pointer=pointer, type=name, detail=detail)
+    return ProblemError(name, f"{pointer}: {detail}", errors=[error], **dict[str, Any](extra or {}))

@@ -1,0 +1,220 @@
+"""Nearest neighbours: by the HNSW index, or exactly.
+
+pgvector's settings travel inside the statement, so a search is one round trip and needs no session of its own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+import numpy as np
+
+from events_schema.collections import Metric
+from events_schema.embedding import Float32Array
+from query_service.catalogue import LiveCollection
+from query_service.errors import DimensionMismatchError, NotFiniteError, ZeroVectorError
+from query_service.filter_sql import filter_sql
+from query_service.metrics import QueryMetrics
+from query_service.snapshot import CHECKPOINTS, Reading, snapshot_of
+from shared.embedding_input import cosine_fault
+from shared.postgres import Connection
+from shared.read_model.filters import Filter
+from shared.read_model.tables import DISTANCE_OPERATORS
+
+MAX_K = 1_000
+MAX_EF_SEARCH = 1_000
+DEFAULT_EF_SEARCH = 40
+
+# The gate in `nearest` refers to `settings`, so PostgreSQL cannot begin the index scan, which reads the settings
+# when it begins, before they are made. The subselect's limit is what keeps the join with `records` to k rows.
+_SEARCH_INDEX = """
+WITH checkpoints AS ({checkpoints}),
+settings AS MATERIALIZED (
+    SELECT set_config('hnsw.ef_search', {ef_search}, true) AS ef_search,
+           set_config('hnsw.iterative_scan', 'strict_order', true) AS iterative_scan
+)
+SELECT c.low, c.high, c.log_id, h.*
+FROM checkpoints c LEFT JOIN LATERAL (
+    SELECT nearest.id, nearest.distance, r.version{columns}
+    FROM settings CROSS JOIN LATERAL (
+        SELECT e.id, e.embedding {operator} {embedding} AS distance
+        FROM {embeddings} e{filter_join}
+        WHERE settings.ef_search IS NOT NULL{filter_condition}
+        ORDER BY e.embedding {operator} {embedding} LIMIT {k}
+    ) nearest
+    JOIN {records} r ON r.id = nearest.id{embedding_join}
+) h ON true
+ORDER BY h.distance, h.id
+"""
+
+# The addition makes the order another expression than the index's: it cannot serve this one, not even in part.
+_SEARCH_EXACTLY = """
+WITH checkpoints AS ({checkpoints})
+SELECT c.low, c.high, c.log_id, h.*
+FROM checkpoints c LEFT JOIN LATERAL (
+    SELECT nearest.id, nearest.distance, r.version{columns}
+    FROM (
+        SELECT e.id, (e.embedding {operator} {embedding}) + 0 AS distance
+        FROM {embeddings} e{filter_join}
+        WHERE true{filter_condition}
+        ORDER BY distance, e.id LIMIT {k}
+    ) nearest
+    JOIN {records} r ON r.id = nearest.id{embedding_join}
+) h ON true
+ORDER BY h.distance, h.id
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Include:
+    """Which parts of a vector the answer brings."""
+
+    content: bool = True
+    metadata: bool = True
+    embedding: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """`distance` as pgvector gives it, lower is nearer; `score`: higher is nearer. `metadata` is JSON text.
+    What was not asked for is None."""
+
+    id: str
+    score: float
+    distance: float
+    version: int
+    content: str | None
+    metadata: str | None
+    embedding: Sequence[float] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Hits:
+    """In order of distance, then id. `complete`: either k vectors were found or there are no more that match."""
+
+    hits: Sequence[Hit]
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SearchVectors:
+    """`embedding` float32, shape (dimension,). `min_score` leaves out hits below it."""
+
+    embedding: Float32Array
+    k: int
+    filter: Filter | None
+    ef_search: int
+    exact: bool
+    min_score: float | None
+    include: Include
+    metrics: QueryMetrics
+
+    async def read(self, connection: Connection, collection: LiveCollection) -> Reading[Hits]:
+        """
+        Raises:
+            DimensionMismatchError, NotFiniteError, ZeroVectorError: the embedding is none of the collection's kind.
+        """
+        check_embedding(collection, self.embedding)
+        indexed = collection.index.kind == "hnsw" and not self.exact
+        rows = await self._run(connection, collection, _SEARCH_INDEX if indexed else _SEARCH_EXACTLY)
+        kind = "index" if indexed else "exact"
+        if indexed and _found(rows) < self.k:
+            # The scan gives up after a bounded number of rows, and a graph may have parts it cannot reach.
+            rows = await self._run(connection, collection, _SEARCH_EXACTLY)
+            kind = "finished_exactly"
+        hits = [self._hit(row, collection.metric) for row in rows if row["id"] is not None]
+        if self.min_score is not None:
+            hits = [hit for hit in hits if hit.score >= self.min_score]
+        self.metrics.searches.labels(kind).inc()
+        return Reading(snapshot_of(rows[0]), Hits(hits, complete=True))
+
+    async def _run(self, connection: Connection, collection: LiveCollection, template: str) -> list[asyncpg.Record]:
+        sql, values = self.statement(collection, template)
+        return await connection.fetch(sql, *values)
+
+    def statement(self, collection: LiveCollection, template: str) -> tuple[str, list[Any]]:
+        """The SQL and its parameters' values."""
+        filtered = filter_sql(self.filter, "f.metadata") if self.filter and self.filter.conditions else None
+        values: list[Any] = list(filtered.values) if filtered else []
+
+        def bind(value: Any, sql_type: str) -> str:
+            values.append(value)
+            return f"${len(values)}::{sql_type}"
+
+        columns = (
+            (", r.content" if self.include.content else ", NULL::text AS content")
+            + (", r.metadata" if self.include.metadata else ", NULL::jsonb AS metadata")
+            + (", v.embedding" if self.include.embedding else ", NULL AS embedding")
+        )
+        parts = {
+            "checkpoints": CHECKPOINTS,
+            "columns": columns,
+            "operator": DISTANCE_OPERATORS[collection.metric],
+            "embedding": bind(self.embedding, collection.type),
+            "k": bind(self.k, "bigint"),
+            "embeddings": collection.embeddings,
+            "records": collection.records,
+            "filter_join": f" JOIN {collection.records} f ON f.id = e.id" if filtered else "",
+            "filter_condition": f" AND ({filtered.condition})" if filtered else "",
+            "embedding_join": f" JOIN {collection.embeddings} v ON v.id = nearest.id" if self.include.embedding else "",
+        }
+        if template is _SEARCH_INDEX:
+            parts["ef_search"] = bind(str(min(max(self.ef_search, self.k), MAX_EF_SEARCH)), "text")
+        return template.format(**parts), values
+
+    def _hit(self, row: asyncpg.Record, metric: Metric) -> Hit:
+        distance: float = row["distance"]
+        if not math.isfinite(distance):
+            raise NotFiniteError("a distance to this embedding is not finite in 32-bit floating point")
+        return Hit(
+            id=row["id"],
+            score=score(metric, distance),
+            distance=distance,
+            version=row["version"],
+            content=row["content"],
+            metadata=row["metadata"],
+            embedding=row["embedding"].to_list() if row["embedding"] is not None else None,
+        )
+
+
+def _found(rows: Sequence[asyncpg.Record]) -> int:
+    return sum(row["id"] is not None for row in rows)
+
+
+def score(metric: Metric, distance: float) -> float:
+    """Higher is nearer: cosine 1 - d, ip the inner product (pgvector's distance is its negative), l2 1 / (1 + d)."""
+    match metric:
+        case "cosine":
+            return 1.0 - distance
+        case "ip":
+            return -distance
+        case "l2":
+            return 1.0 / (1.0 + distance)
+
+
+def check_embedding(collection: LiveCollection, embedding: Float32Array) -> None:
+    """
+    Raises:
+        DimensionMismatchError, NotFiniteError, ZeroVectorError
+    """
+    dimension = collection.embedding_spec.dimension
+    if embedding.size != dimension:
+        raise DimensionMismatchError(dimension, int(embedding.size))
+    if collection.type == "halfvec":
+        with np.errstate(over="ignore"):
+            embedding = embedding.astype(np.float16).astype(np.float32)
+        if not np.isfinite(embedding).all():
+            raise NotFiniteError("the embedding holds a number that is not finite in 16-bit floating point")
+    if collection.metric != "cosine":
+        return
+    match cosine_fault(embedding):
+        case "zero-vector":
+            raise ZeroVectorError("under cosine an embedding must not be zero, nor its squared norm zero in float32")
+        case "not-finite":
+            raise NotFiniteError("under cosine an embedding's squared norm must be finite in float32")
+        case None:
+            pass

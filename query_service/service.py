@@ -1,0 +1,44 @@
+"""What every route needs, and how an answer says how fresh it is."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from query_service.freshness import Demand
+from query_service.metrics import QueryMetrics
+from query_service.query_bus import Answer, Query, QueryBus, Target
+from query_service.snapshot import FoundT, Snapshot
+from shared.principal import Principal
+from shared.tokens import ConsistencyToken, Signer
+
+
+@dataclass(frozen=True, slots=True)
+class QueryService:
+    bus: QueryBus
+    signer: Signer
+    principal: Principal
+    metrics: QueryMetrics
+
+    async def read(self, query: Query[FoundT], name: str, demand: Demand) -> Answer[FoundT]:
+        return await self.bus.execute(query, Target(self.principal.tenant, name, demand))
+
+    def freshness(self, snapshot: Snapshot, began: float, parked: int) -> dict[str, Any]:
+        """The member `freshness` of an answer. Its token covers all that can have been seen, and nothing in it is
+        the holder's own writing: the range of positions is empty. It is null before anything was projected."""
+        token = None
+        if snapshot.log_id is not None:
+            last = snapshot.high
+            token = self.signer.sign_token(
+                ConsistencyToken(snapshot.log_id, self.principal.tenant, first=last + 1, last=last)
+            )
+        return {
+            "position": snapshot.low,
+            "token": token,
+            "age_ms": round((time.monotonic() - began) * 1000, 2),
+            "parked": parked,
+        }
+
+    def freshness_of(self, answer: Answer[Any]) -> dict[str, Any]:
+        return self.freshness(answer.snapshot, answer.began, answer.parked)

@@ -1,0 +1,162 @@
+"""`/vectors`: search, get, list and count, in a named collection or in `default`."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query
+from fastapi.responses import Response
+from orjson import Fragment
+
+from events_schema.streams import DEFAULT_COLLECTION
+from query_service.errors import VectorNotFoundError
+from query_service.models import (
+    CountAnswer,
+    CountRequest,
+    GetVectorParameters,
+    ListVectorsParameters,
+    SearchAnswer,
+    SearchRequest,
+    VectorAnswer,
+    VectorListAnswer,
+    include_of,
+)
+from query_service.records import CountVectors, GetVector, ListVectors, StoredVector
+from query_service.requests import (
+    CollectionName,
+    Service,
+    Tokens,
+    VectorCursor,
+    VectorIdPath,
+    cursor_scope,
+    demand_of,
+    json_answer,
+)
+from query_service.search import Hit, Include, SearchVectors
+from shared.http.application import API_PREFIX, StrictRoute, permission
+from shared.http.problems import documented
+from shared.principal import Permission
+from shared.read_model.filters import Filter, parse_filter
+
+_ANY = ("malformed-token", "wrong-database", "validation", "collection-not-found", "projection-parked",
+        "not-fresh-enough", "dependency-unavailable", "timeout")  # fmt: skip
+_BODY = ("malformed-json", "body-too-large", "unsupported-media-type", "invalid-filter")
+
+
+def _named(name: CollectionName) -> str:
+    return name
+
+
+def _default() -> str:
+    return DEFAULT_COLLECTION
+
+
+def vector_router(prefix: str, *, named: bool) -> APIRouter:
+    """The routes under `prefix`; not `named`: those of the collection `default`."""
+    router = APIRouter(prefix=f"{API_PREFIX}{prefix}", tags=["vectors"], route_class=StrictRoute)
+    reads = permission(Permission.VECTORS_READ)
+    target_of = Depends(_named if named else _default)
+    suffix = "" if named else " in the collection default"
+
+    @router.post(
+        "/search", response_model=SearchAnswer, openapi_extra=reads, summary=f"Find the nearest vectors{suffix}",
+        responses=documented(*_ANY, *_BODY, "dimension-mismatch", "not-finite", "zero-vector"),
+    )  # fmt: skip
+    async def search(body: SearchRequest, service: Service, tokens: Tokens, target: str = target_of) -> Response:
+        started = time.monotonic()
+        query = SearchVectors(
+            embedding=body.embedding,
+            k=body.k,
+            filter=_filter(body.filter),
+            ef_search=body.ef_search,
+            exact=body.exact,
+            min_score=body.min_score,
+            include=include_of(body.include),
+            metrics=service.metrics,
+        )
+        answer = await service.read(query, target, demand_of(tokens, body.timeout_ms))
+        return json_answer(
+            {
+                "hits": [_parts(hit, query.include) for hit in answer.found.hits],
+                "complete": answer.found.complete,
+                "freshness": service.freshness_of(answer),
+                "cached": False,
+                "took_ms": round((time.monotonic() - started) * 1000, 2),
+            }
+        )
+
+    @router.post(
+        "/count", response_model=CountAnswer, openapi_extra=reads, summary=f"Count the vectors that match{suffix}",
+        responses=documented(*_ANY, *_BODY),
+    )  # fmt: skip
+    async def count(body: CountRequest, service: Service, tokens: Tokens, target: str = target_of) -> Response:
+        query = CountVectors(_filter(body.filter))
+        answer = await service.read(query, target, demand_of(tokens, body.timeout_ms))
+        return json_answer({"count": answer.found, "exact": True, "freshness": service.freshness_of(answer)})
+
+    @router.get(
+        "", response_model=VectorListAnswer, openapi_extra=reads, summary=f"List the vectors in order of id{suffix}",
+        responses=documented(*_ANY, "malformed-cursor"),
+    )  # fmt: skip
+    async def list_vectors(
+        service: Service,
+        tokens: Tokens,
+        cursor: VectorCursor,
+        parameters: Annotated[ListVectorsParameters, Query()],
+        target: str = target_of,
+    ) -> Response:
+        query = ListVectors(
+            after="" if cursor is None else cursor["after"],
+            of_collection=None if cursor is None else cursor["collection_id"],
+            limit=parameters.limit,
+            include=include_of(parameters.include),
+        )
+        answer = await service.read(query, target, demand_of(tokens, parameters.timeout_ms))
+        next_cursor = None
+        if answer.found.more:
+            key = {"collection_id": answer.collection.collection_id.hex, "after": answer.found.vectors[-1].id}
+            next_cursor = service.signer.sign_cursor(cursor_scope(service.principal.tenant, "vectors"), key)
+        return json_answer(
+            {
+                "items": [_parts(vector, query.include) for vector in answer.found.vectors],
+                "next_cursor": next_cursor,
+                "freshness": service.freshness_of(answer),
+            }
+        )
+
+    @router.get(
+        "/{id}", response_model=VectorAnswer, openapi_extra=reads, summary=f"A vector{suffix}",
+        responses=documented(*_ANY, "vector-not-found"),
+    )  # fmt: skip
+    async def get_vector(
+        vector_id: VectorIdPath,
+        service: Service,
+        tokens: Tokens,
+        parameters: Annotated[GetVectorParameters, Query()],
+        target: str = target_of,
+    ) -> Response:
+        query = GetVector(vector_id, include_of(parameters.include))
+        answer = await service.read(query, target, demand_of(tokens, parameters.timeout_ms))
+        if answer.found is None:
+            raise VectorNotFoundError(vector_id)
+        document = {**_parts(answer.found, query.include), "freshness": service.freshness_of(answer)}
+        return json_answer(document, etag=answer.found.version)
+
+    return router
+
+
+def _filter(document: dict[str, Any] | None) -> Filter | None:
+    return None if document is None else parse_filter(document)
+
+
+def _parts(found: Hit | StoredVector, include: Include) -> dict[str, Any]:
+    """Without what was not asked for. The metadata is JSON already and goes into the answer as it is."""
+    document = {name: getattr(found, name) for name in found.__slots__}
+    if found.metadata is not None:
+        document["metadata"] = Fragment(found.metadata)
+    for part, wanted in asdict(include).items():
+        if not wanted:
+            del document[part]
+    return document

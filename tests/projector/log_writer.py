@@ -1,0 +1,151 @@
+"""Appends events straight to the log, as the command service would, but with no opinion on what makes sense."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+import numpy as np
+import orjson
+
+from events_schema.base import Event
+from events_schema.collections import CollectionCreated, CollectionDeleted, CollectionUpdated, IndexSpec, VectorType
+from events_schema.embedding import EmbeddingSpec, StoredEmbedding, encode
+from events_schema.streams import collection_stream, vector_stream
+from events_schema.vectors import VectorCreated, VectorDeleted, VectorUpdated
+
+TENANT = "default"
+DIMENSION = 4
+
+_APPEND_LOCK = 7_120_031_000
+
+_INSERT = """
+INSERT INTO events (position, event_id, tenant, collection_id, aggregate_id, aggregate_type, version, event_type,
+                    schema_version, event_data, metadata, timestamp)
+SELECT (SELECT coalesce(max(position), 0) FROM events) + 1, $1, $2, $3, $4, $5,
+       (SELECT coalesce(max(version), 0) FROM events WHERE aggregate_id = $4) + 1, $6, $7, $8, '{}', clock_timestamp()
+RETURNING position
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class NewCollection:
+    """What the tests need to know of a collection that the log has."""
+
+    name: str
+    spec: EmbeddingSpec
+    collection_id: UUID = field(default_factory=uuid4)
+
+    @property
+    def stream(self) -> UUID:
+        return collection_stream(TENANT, self.name)
+
+
+def embedding(values: Sequence[float], spec: EmbeddingSpec) -> tuple[StoredEmbedding, ...]:
+    data = encode(np.array(values, dtype=np.float32))
+    return (StoredEmbedding(spec=spec, encoding="float32-le-base64", data=data),)
+
+
+@dataclass(slots=True)
+class LogWriter:
+    connection: asyncpg.Connection
+
+    async def append(
+        self,
+        collection_id: UUID,
+        aggregate_id: UUID,
+        aggregate_type: str,
+        event_type: str,
+        event_data: dict[str, Any],
+        *,
+        schema_version: int = 1,
+    ) -> int:
+        async with self.connection.transaction():
+            await self.connection.execute("SELECT pg_advisory_xact_lock($1)", _APPEND_LOCK)
+            position: int = await self.connection.fetchval(
+                _INSERT,
+                uuid4(),
+                TENANT,
+                collection_id,
+                aggregate_id,
+                aggregate_type,
+                event_type,
+                schema_version,
+                orjson.dumps(event_data).decode(),
+            )
+        return position
+
+    async def collection_event(self, collection: NewCollection, event: Event) -> int:
+        return await self.append(
+            collection.collection_id, collection.stream, "collection", event.event_type, event.event_data()
+        )
+
+    async def vector_event(
+        self, collection: NewCollection, event: VectorCreated | VectorUpdated | VectorDeleted
+    ) -> int:
+        stream = vector_stream(collection.collection_id, event.id)
+        return await self.append(collection.collection_id, stream, "vector", event.event_type, event.event_data())
+
+    async def create_collection(
+        self,
+        name: str = "articles",
+        *,
+        dimension: int = DIMENSION,
+        type: VectorType = "vector",  # noqa: A002
+        index: IndexSpec | None = None,
+    ) -> NewCollection:
+        collection = NewCollection(name, EmbeddingSpec(provider="client", model=None, dimension=dimension))
+        await self.collection_event(
+            collection,
+            CollectionCreated(
+                name=name,
+                collection_id=collection.collection_id,
+                metric="cosine",
+                type=type,
+                index=index or IndexSpec(kind="hnsw", m=None, ef_construction=None, lists=None),
+                embedding_spec=collection.spec,
+                description=None,
+            ),
+        )
+        return collection
+
+    async def update_collection(self, collection: NewCollection, description: str | None) -> int:
+        return await self.collection_event(collection, CollectionUpdated(description=description))
+
+    async def delete_collection(self, collection: NewCollection) -> int:
+        return await self.collection_event(
+            collection, CollectionDeleted(name=collection.name, collection_id=collection.collection_id)
+        )
+
+    async def create(
+        self,
+        collection: NewCollection,
+        vector_id: str,
+        values: Sequence[float] = (1, 2, 3, 4),
+        content: str | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> int:
+        return await self.vector_event(
+            collection,
+            VectorCreated(
+                id=vector_id,
+                embeddings=embedding(values, collection.spec),
+                content=content,
+                metadata=metadata or {},
+            ),
+        )
+
+    async def update(self, collection: NewCollection, vector_id: str, **changed: Any) -> int:
+        if "embedding" in changed:
+            changed["embeddings"] = embedding(changed.pop("embedding"), collection.spec)
+        return await self.vector_event(collection, VectorUpdated(id=vector_id, **changed))
+
+    async def delete(self, collection: NewCollection, vector_id: str) -> int:
+        return await self.vector_event(collection, VectorDeleted(id=vector_id))
+
+    async def create_many(self, collection: NewCollection, vector_ids: Iterable[str]) -> None:
+        for vector_id in vector_ids:
+            await self.create(collection, vector_id)

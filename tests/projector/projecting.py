@@ -1,0 +1,157 @@
+"""Runs the projector inside the test, over a source that may deliver again what was delivered before."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+from prometheus_client import CollectorRegistry
+
+from events_schema.base import RecordedEvent
+from projector.announcer import ChangeAnnouncer
+from projector.consumer import Consumer
+from projector.metrics import ProjectorMetrics
+from projector.settings import ProjectorSettings
+from projector.source import EventSource, open_event_log
+from shared.event_log import Head
+from tests.projector.read_model import ReadModel, empty, fold, read_log, stored
+from tests.servers import Databases
+
+PATIENCE_SECONDS = 20.0
+
+OpenSource = Callable[[], AbstractAsyncContextManager[EventSource]]
+
+
+def projector_settings(databases: Databases, **changed: Any) -> ProjectorSettings:
+    given: dict[str, Any] = {
+        "events_dsn": databases.projector_events_dsn,
+        "read_dsn": databases.read_dsn,
+        "poll_interval_seconds": 0.05,
+        "parking_attempts": 2,
+        "parking_window_seconds": 0.1,
+        "recheck_interval_seconds": 0.1,
+    }
+    return ProjectorSettings(**(given | changed))
+
+
+class RedeliveringSource:
+    """Before every batch comes an older one, from the beginning of the log."""
+
+    partition = 0
+    partition_count = 1
+
+    def __init__(self, source: EventSource) -> None:
+        self._source = source
+        self._asked: set[int] = set()
+
+    async def read(self, after: int, limit: int) -> list[RecordedEvent]:
+        if after in self._asked:
+            return await self._source.read(after, limit)
+        self._asked.add(after)
+        return await self._source.read(0, limit)
+
+    async def wait(self, seconds: float) -> None:
+        await self._source.wait(seconds)
+
+    def wake(self) -> None:
+        self._source.wake()
+
+    async def log_id(self) -> UUID:
+        return await self._source.log_id()
+
+    async def head(self) -> Head:
+        return await self._source.head()
+
+    async def event_id_at(self, position: int) -> UUID | None:
+        return await self._source.event_id_at(position)
+
+    async def collection_stream(self, collection_id: UUID) -> list[RecordedEvent]:
+        return await self._source.collection_stream(collection_id)
+
+
+@asynccontextmanager
+async def open_redelivering(settings: ProjectorSettings) -> AsyncIterator[EventSource]:
+    async with open_event_log(settings) as source:
+        yield RedeliveringSource(source)
+
+
+@asynccontextmanager
+async def running_consumer(
+    settings: ProjectorSettings, open_source: OpenSource | None = None
+) -> AsyncIterator[Consumer]:
+    consumer = Consumer(
+        settings,
+        open_source or (lambda: open_event_log(settings)),
+        ChangeAnnouncer(None),
+        ProjectorMetrics(CollectorRegistry()),
+    )
+    running = asyncio.create_task(consumer.run())
+    try:
+        yield consumer
+    finally:
+        consumer.stop()
+        await asyncio.wait_for(running, PATIENCE_SECONDS)
+
+
+async def until(condition: Callable[[], Any], what: str) -> None:
+    """Waits for a condition, plain or awaitable."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while True:
+            answer = condition()
+            if await answer if asyncio.iscoroutine(answer) else answer:
+                return
+            await asyncio.sleep(0.01)
+    raise AssertionError(what)
+
+
+async def watermark(connection: asyncpg.Connection) -> int:
+    return await connection.fetchval("SELECT coalesce(min(position), 0) FROM projection_checkpoints") or 0
+
+
+class Projection:
+    """A pair of databases with connections that look at both."""
+
+    def __init__(self, databases: Databases, log: asyncpg.Connection, read: asyncpg.Connection) -> None:
+        self.databases = databases
+        self.log = log
+        self.read = read
+
+    async def head(self) -> int:
+        return await self.log.fetchval("SELECT coalesce(max(position), 0) FROM events") or 0
+
+    async def caught_up(self) -> bool:
+        return await watermark(self.read) >= await self.head()
+
+    async def catch_up(self, *, redelivering: bool = False, **settings: Any) -> None:
+        """Runs a projector until everything in the log is behind its checkpoint."""
+        configured = projector_settings(self.databases, **settings)
+        source = (lambda: open_redelivering(configured)) if redelivering else None
+        async with running_consumer(configured, source):
+            await until(self.caught_up, "the projector did not catch up")
+
+    async def stored(self) -> ReadModel:
+        return await stored(self.read)
+
+    async def expected(self, without: set[int] | None = None) -> ReadModel:
+        """The fold of the log, leaving out the given positions."""
+        return fold([event for event in await read_log(self.log) if event.position not in (without or set())])
+
+    async def parked(self) -> dict[int, str]:
+        rows = await self.read.fetch("SELECT position, reason FROM parked_events ORDER BY position")
+        return {row["position"]: row["reason"] for row in rows}
+
+    async def assert_projected(self, without: set[int] | None = None, **settings: Any) -> None:
+        """Catches up, has everything delivered again, builds it anew from zero; each time it is the fold of the log."""
+        expected = await self.expected(without)
+        await self.catch_up(**settings)
+        assert await self.stored() == expected
+        await self.catch_up(redelivering=True, **settings)
+        assert await self.stored() == expected
+        await empty(self.read)
+        await self.catch_up(redelivering=True, **settings)
+        assert await self.stored() == expected
+        assert set(await self.parked()) == (without or set())

@@ -1,0 +1,161 @@
+"""The read model as plain values: as it lies in the database, and as a simple fold of the log makes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import numpy as np
+import orjson
+
+from events_schema.base import RecordedEvent
+from events_schema.embedding import decode
+from shared.event_log import recorded_event
+
+_TABLES_OF_COLLECTIONS = """
+SELECT format('%I', relname) FROM pg_class
+WHERE relkind = 'r' AND (starts_with(relname, 'records_') OR starts_with(relname, 'embeddings_'))
+"""
+
+
+@dataclass
+class Row:
+    content: str | None
+    metadata: dict[str, Any]
+    embedding: list[float]
+    created_at: datetime
+    updated_at: datetime
+    version: int
+    position: int
+
+
+@dataclass
+class CollectionRow:
+    name: str
+    description: str | None
+    version: int
+    position: int
+    created_at: datetime
+    updated_at: datetime
+    deleted_at: datetime | None = None
+    last_changed: int | None = None
+    vectors: dict[str, Row] = field(default_factory=dict)
+
+
+ReadModel = dict[UUID, CollectionRow]
+
+
+async def read_log(connection: asyncpg.Connection) -> list[RecordedEvent]:
+    return [recorded_event(row) for row in await connection.fetch("SELECT * FROM events ORDER BY position")]
+
+
+def fold(events: list[RecordedEvent]) -> ReadModel:
+    """One event after the other, nothing set-wise."""
+    model: ReadModel = {}
+    for event in events:
+        data = event.event_data
+        if event.event_type == "CollectionCreated":
+            model[event.collection_id] = CollectionRow(
+                data["name"],
+                data.get("description"),
+                event.version,
+                event.position,
+                event.timestamp,
+                event.timestamp,
+            )
+        collection = model[event.collection_id]
+        if collection.deleted_at is not None:
+            continue
+        collection.last_changed = event.position
+        vectors = collection.vectors
+        if event.aggregate_type == "collection":
+            collection.version, collection.position = event.version, event.position
+            collection.updated_at = event.timestamp
+        match event.event_type:
+            case "CollectionUpdated":
+                collection.description = data.get("description", collection.description)
+            case "CollectionDeleted":
+                collection.deleted_at, collection.last_changed = event.timestamp, None
+                vectors.clear()
+            case "VectorCreated":
+                vectors[data["id"]] = Row(
+                    data["content"],
+                    data["metadata"],
+                    _numbers(data),
+                    event.timestamp,
+                    event.timestamp,
+                    event.version,
+                    event.position,
+                )
+            case "VectorUpdated":
+                row = vectors[data["id"]]
+                row.content = data.get("content", row.content)
+                row.metadata = data.get("metadata", row.metadata)
+                row.embedding = _numbers(data) if data.get("embeddings") else row.embedding
+                row.updated_at, row.version, row.position = event.timestamp, event.version, event.position
+            case "VectorDeleted":
+                del vectors[data["id"]]
+            case _:
+                pass
+    return model
+
+
+def _numbers(data: dict[str, Any]) -> list[float]:
+    numbers: list[float] = decode(data["embeddings"][0]["data"]).tolist()
+    return numbers
+
+
+async def stored(connection: asyncpg.Connection) -> ReadModel:
+    rows = await connection.fetch(
+        """SELECT c.*, s.generation, h.last_changed FROM collections c
+           LEFT JOIN collection_state s USING (collection_id)
+           LEFT JOIN collection_changes h USING (collection_id)"""
+    )
+    model: ReadModel = {}
+    for row in rows:
+        collection = model[row["collection_id"]] = CollectionRow(
+            row["name"],
+            row["description"],
+            row["version"],
+            row["position"],
+            row["created_at"],
+            row["updated_at"],
+            row["deleted_at"],
+            row["last_changed"],
+        )
+        assert (row["generation"] is None) == (row["deleted_at"] is not None)
+        if row["generation"] is not None:
+            collection.vectors = await _stored_vectors(connection, row["collection_id"].hex, row["generation"])
+    return model
+
+
+async def _stored_vectors(connection: asyncpg.Connection, name: str, generation: int) -> dict[str, Row]:
+    rows = await connection.fetch(
+        f"""SELECT *, embedding::real[] AS numbers
+            FROM records_{name}_g{generation} FULL JOIN embeddings_{name}_g{generation} USING (id)"""
+    )
+    return {
+        row["id"]: Row(
+            row["content"],
+            orjson.loads(row["metadata"]),
+            np.array(row["numbers"], dtype=np.float32).tolist(),
+            row["created_at"],
+            row["updated_at"],
+            row["version"],
+            row["position"],
+        )
+        for row in rows
+    }
+
+
+async def empty(connection: asyncpg.Connection) -> None:
+    """As before the first event; what a rebuild from zero begins with."""
+    for row in await connection.fetch(_TABLES_OF_COLLECTIONS):
+        await connection.execute(f"DROP TABLE {row[0]}")
+    await connection.execute(
+        """TRUNCATE projection_checkpoints, collections, collection_state, collection_changes, parked_events,
+           retired_tables"""
+    )

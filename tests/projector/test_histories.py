@@ -1,0 +1,204 @@
+"""Random histories, cut into random batches, with connections that die between any two statements."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pgvector.asyncpg import register_vector
+
+from projector import consumer
+from projector.settings import ProjectorSettings
+from tests.projector.log_writer import LogWriter, NewCollection
+from tests.projector.projecting import Projection
+from tests.projector.read_model import empty
+
+Death = tuple[int, bool]
+"""At which statement of a connection, and whether before the server gets it."""
+
+_IDS = ("a", "b", "c")
+_NAMES = ("left", "right")
+
+
+@dataclass(frozen=True)
+class Step:
+    """An intention; what it appends depends on what is there by then."""
+
+    name: str
+    vector_id: str
+    kind: str
+    number: int
+
+
+_steps = st.lists(
+    st.builds(
+        Step,
+        st.sampled_from(_NAMES),
+        st.sampled_from(_IDS),
+        st.sampled_from(
+            ("upsert", "upsert", "content", "metadata", "embedding", "delete", "describe", "recreate collection")
+        ),
+        st.integers(1, 100),
+    ),
+    max_size=25,
+)
+
+
+class _History:
+    """Appends only what the command service could have appended."""
+
+    def __init__(self, log: LogWriter, suffix: str) -> None:
+        self._log = log
+        self._suffix = suffix
+        self._live: dict[str, tuple[NewCollection, set[str]]] = {}
+
+    async def play(self, steps: list[Step]) -> None:
+        for step in steps:
+            if step.name not in self._live:
+                self._live[step.name] = (await self._log.create_collection(step.name + self._suffix), set())
+            collection, vectors = self._live[step.name]
+            await self._step(step, collection, vectors)
+
+    async def _step(self, step: Step, collection: NewCollection, vectors: set[str]) -> None:
+        there = step.vector_id in vectors
+        match step.kind:
+            case "upsert" if not there:
+                await self._log.create(
+                    collection, step.vector_id, (step.number, 1, 2, 3), f"content {step.number}", {"n": step.number}
+                )
+                vectors.add(step.vector_id)
+            case "delete" if there:
+                await self._log.delete(collection, step.vector_id)
+                vectors.discard(step.vector_id)
+            case "upsert" | "content" | "metadata" | "embedding" if there:
+                await self._log.update(collection, step.vector_id, **_changes(step))
+            case "describe":
+                await self._log.update_collection(collection, f"described {step.number}")
+            case "recreate collection":
+                await self._log.delete_collection(collection)
+                del self._live[step.name]
+            case _:
+                pass  # there is nothing to update or delete
+
+
+def _changes(step: Step) -> dict[str, Any]:
+    every = {
+        "content": None if step.number % 2 else f"changed {step.number}",
+        "metadata": {"changed": step.number},
+        "embedding": (step.number, 0, 0, 1),
+    }
+    return every if step.kind == "upsert" else {step.kind: every[step.kind]}
+
+
+class _MortalConnection(asyncpg.Connection):
+    """Dies at its n-th statement, before the server gets it or after it was carried out: a COMMIT, too, may have
+    taken effect and nobody was told."""
+
+    statements_left: int | None = None
+    dies_before: bool = True
+
+    async def execute(self, *arguments: Any, **options: Any) -> Any:
+        return await self._mortal(super().execute, *arguments, **options)
+
+    async def fetch(self, *arguments: Any, **options: Any) -> Any:
+        return await self._mortal(super().fetch, *arguments, **options)
+
+    async def fetchval(self, *arguments: Any, **options: Any) -> Any:
+        return await self._mortal(super().fetchval, *arguments, **options)
+
+    async def fetchrow(self, *arguments: Any, **options: Any) -> Any:
+        return await self._mortal(super().fetchrow, *arguments, **options)
+
+    async def _mortal(self, statement: Callable[..., Awaitable[Any]], *arguments: Any, **options: Any) -> Any:
+        if self.statements_left is None:
+            return await statement(*arguments, **options)
+        self.statements_left -= 1
+        if self.statements_left > 0:
+            return await statement(*arguments, **options)
+        if not self.dies_before:
+            await statement(*arguments, **options)
+        self.terminate()
+        raise asyncpg.ConnectionDoesNotExistError("the connection died, as the test wants it")
+
+
+class _Mortality:
+    """At which statement each of the coming connections dies; those after them live."""
+
+    def __init__(self, deaths: list[Death]) -> None:
+        self.pending = list(deaths)
+
+    async def connect(
+        self, dsn: str, _settings: ProjectorSettings, *, server_settings: dict[str, str], vectors: bool
+    ) -> asyncpg.Connection:
+        assert vectors
+        connection = await asyncpg.connect(dsn, connection_class=_MortalConnection, server_settings=server_settings)
+        await register_vector(connection)
+        if self.pending:
+            connection.statements_left, connection.dies_before = self.pending.pop(0)
+        return connection
+
+
+@pytest.fixture
+def mortality(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[Death]], _Mortality]:
+    def install(deaths: list[Death]) -> _Mortality:
+        installed = _Mortality(deaths)
+        monkeypatch.setattr(consumer, "connect", installed.connect)
+        return installed
+
+    monkeypatch.setattr(consumer, "_FIRST_RETRY_SECONDS", 0.001)
+    monkeypatch.setattr(consumer, "_LAST_RETRY_SECONDS", 0.001)
+    return install
+
+
+_deaths = st.lists(st.tuples(st.integers(1, 60), st.booleans()), max_size=6)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=_steps, batch=st.integers(1, 9), deaths=_deaths)
+async def test_the_read_model_is_the_fold_of_the_log_whatever_dies_in_between(
+    projection: Projection,
+    log: LogWriter,
+    mortality: Callable[[list[Death]], _Mortality],
+    steps: list[Step],
+    batch: int,
+    deaths: list[Death],
+) -> None:
+    await _History(log, f"-{uuid4().hex[:8]}").play(steps)
+    expected = await projection.expected()
+    mortality(deaths)
+    await projection.catch_up(batch_max_events=batch)
+    assert await projection.stored() == expected
+    mortality(deaths)
+    await projection.catch_up(batch_max_events=batch, redelivering=True)
+    assert await projection.stored() == expected
+    assert await projection.parked() == {}
+
+
+@pytest.mark.parametrize(("batch", "until_statement"), [(1, 120), (7, 120), (1000, 60)])
+async def test_a_long_history_is_rebuilt_from_zero_whatever_dies_in_between(
+    projection: Projection,
+    log: LogWriter,
+    mortality: Callable[[list[Death]], _Mortality],
+    batch: int,
+    until_statement: int,
+) -> None:
+    kinds = ("upsert", "content", "upsert", "metadata", "delete", "upsert", "embedding", "upsert")
+    steps = [
+        Step(_NAMES[n % 2], _IDS[(n // 2) % 3], "recreate collection" if n % 53 == 52 else kinds[n * 5 % 8], n)
+        for n in range(200)
+    ]
+    await _History(log, "").play(steps)
+    expected = await projection.expected()
+    for dies_before in (True, False):
+        await empty(projection.read)
+        died = mortality([(statement, dies_before) for statement in range(1, until_statement)])
+        await projection.catch_up(batch_max_events=batch, redelivering=True)
+        assert until_statement - len(died.pending) > 20  # connections did die
+        assert await projection.stored() == expected
+        assert await projection.parked() == {}

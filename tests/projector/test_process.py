@@ -1,0 +1,160 @@
+"""`python -m projector` as it is run: health, metrics, announcements, an orderly end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import httpx
+import orjson
+import pytest
+from redis.asyncio import Redis
+
+from aindusdb.local_stack.ports import free_port
+from projector.__main__ import create_app
+from projector.announcer import CHANNEL, ChangeAnnouncer
+from tests.projector.log_writer import LogWriter
+from tests.projector.projecting import Projection, projector_settings, until
+from tests.servers import Databases, connected
+
+
+@asynccontextmanager
+async def _running(
+    databases: Databases, **environment: str
+) -> AsyncIterator[tuple[asyncio.subprocess.Process, httpx.AsyncClient]]:
+    port = free_port()
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "projector",
+        env={
+            **os.environ,
+            "AINDUSDB_EVENTS_DSN": databases.projector_events_dsn,
+            "AINDUSDB_READ_DSN": databases.read_dsn,
+            "AINDUSDB_PORT": str(port),
+            "AINDUSDB_METRICS_INTERVAL_SECONDS": "0.1",
+            **environment,
+        },
+    )
+    try:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+            await until(lambda: _answers(client), "the process did not start")
+            yield process, client
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def _answers(client: httpx.AsyncClient) -> bool:
+    try:
+        return (await client.get("/health")).status_code == httpx.codes.OK
+    except httpx.TransportError:
+        return False
+
+
+async def _readiness(client: httpx.AsyncClient) -> tuple[int, str]:
+    response = await client.get("/ready")
+    return response.status_code, response.text
+
+
+async def test_the_process_projects_tells_redis_and_ends_with_zero(
+    projection: Projection, log: LogWriter, redis_url: str
+) -> None:
+    async with (
+        Redis.from_url(redis_url) as redis,
+        redis.pubsub() as subscription,
+        _running(projection.databases, AINDUSDB_REDIS_URL=redis_url) as (process, client),
+    ):
+        await subscription.subscribe(CHANNEL)
+
+        async def ready() -> bool:
+            return (await _readiness(client))[0] == httpx.codes.OK
+
+        await until(ready, "the process did not become ready")
+        articles = await log.create_collection()
+        position = await log.create(articles, "a")
+
+        async def announced() -> bool:
+            message = await subscription.get_message(ignore_subscribe_messages=True, timeout=0.1)
+            told = orjson.loads(message["data"]) if message else {}
+            return told == {"collection_ids": [str(articles.collection_id)], "position": position}
+
+        await until(announced, "the change was not announced")
+
+        async def measured() -> bool:
+            metrics = (await client.get("/metrics")).text
+            return all(
+                line in metrics
+                for line in (
+                    f"aindusdb_projector_watermark {position:.1f}",
+                    f"aindusdb_projector_log_head {position:.1f}",
+                    "aindusdb_projector_lag_events 0.0",
+                    f"aindusdb_projector_events_applied_total {position:.1f}",
+                    "aindusdb_projector_parked_events 0.0",
+                )
+            )
+
+        await until(measured, "the metrics do not say where the projection stands")
+        process.send_signal(signal.SIGTERM)
+        assert await process.wait() == 0
+    assert await projection.stored() == await projection.expected()
+
+
+async def test_another_log_leaves_the_process_alive_and_not_ready(projection: Projection, log: LogWriter) -> None:
+    await log.create_collection()
+    await projection.catch_up()
+    async with connected(projection.databases.events_admin_dsn) as admin:
+        await admin.execute("UPDATE log_identity SET log_id = gen_random_uuid()")
+    async with _running(projection.databases) as (process, client):
+
+        async def says_why() -> bool:
+            status, text = await _readiness(client)
+            return status == httpx.codes.SERVICE_UNAVAILABLE and "was built from event log" in text
+
+        await until(says_why, "readiness does not say what is wrong")
+        assert (await client.get("/health")).status_code == httpx.codes.OK
+        process.send_signal(signal.SIGTERM)
+        assert await process.wait() == 0
+
+
+async def test_a_database_that_is_away_shows_in_readiness_only(projection: Projection) -> None:
+    nowhere = f"postgresql://nobody:nothing@127.0.0.1:{free_port()}/nowhere"
+    async with _running(projection.databases, AINDUSDB_READ_DSN=nowhere) as (process, client):
+        status, text = await _readiness(client)
+        assert status == httpx.codes.SERVICE_UNAVAILABLE
+        assert "read_database" in text
+        assert "event_database" not in text
+        process.send_signal(signal.SIGTERM)
+        assert await process.wait() == 0
+
+
+async def test_an_end_in_the_middle_loses_nothing(projection: Projection, log: LogWriter) -> None:
+    articles = await log.create_collection()
+    await log.create_many(articles, (f"v{number}" for number in range(300)))
+    async with _running(projection.databases, AINDUSDB_BATCH_MAX_EVENTS="5") as (process, _client):
+        process.send_signal(signal.SIGTERM)
+        assert await process.wait() == 0
+    await projection.assert_projected()
+
+
+async def test_an_absent_redis_does_not_stop_it(projection: Projection, log: LogWriter) -> None:
+    nowhere = f"redis://127.0.0.1:{free_port()}"
+    announcer = ChangeAnnouncer(nowhere)
+    await announcer.start()
+    announcer.announce([], 1)
+    await asyncio.sleep(0.1)
+    await announcer.stop()
+    await log.create(await log.create_collection(), "a")
+    async with _running(projection.databases, AINDUSDB_REDIS_URL=nowhere):
+        await until(projection.caught_up, "the projector did not catch up")
+    await projection.assert_projected()
+
+
+async def test_a_kafka_source_is_refused_with_a_sentence(projection: Projection) -> None:
+    with pytest.raises(SystemExit, match="does not read from Kafka yet"):
+        create_app(projector_settings(projection.databases, kafka_bootstrap="localhost:9092"))

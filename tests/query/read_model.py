@@ -1,0 +1,165 @@
+"""Fills a read model as the projector would, so that the query service can be looked at alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+import numpy as np
+import orjson
+from pgvector import Vector
+from pgvector.asyncpg import register_vector
+
+from events_schema.collections import CollectionCreated, IndexKind, IndexSpec, Metric, VectorType
+from events_schema.embedding import EmbeddingSpec, Float32Array
+from projector.tables import create_tables
+from shared.read_model.tables import PROJECTION, embeddings_table, records_table
+
+TENANT = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    id: str
+    embedding: Sequence[float] | Float32Array
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    content: str | None = None
+
+
+class ReadModel:
+    """Over a connection of the role that owns the read database."""
+
+    def __init__(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
+        self.connection = connection
+        self.log_id = uuid4()
+        self.position = 0
+
+    async def start(self) -> None:
+        await register_vector(self.connection)
+        await self.connection.execute(
+            "INSERT INTO projection_checkpoints (projection, partition, position, log_id, partition_count)"
+            " VALUES ($1, 0, 0, $2, 1)",
+            PROJECTION,
+            self.log_id,
+        )
+
+    async def advance(self, by: int = 1) -> int:
+        """Moves the checkpoint and returns where it stands."""
+        self.position += by
+        await self.connection.execute("UPDATE projection_checkpoints SET position = $1", self.position)
+        return self.position
+
+    async def create(
+        self,
+        name: str,
+        dimension: int,
+        *,
+        metric: Metric = "cosine",
+        vector_type: VectorType = "vector",
+        index: IndexKind = "hnsw",
+        tenant: str = TENANT,
+    ) -> UUID:
+        created = CollectionCreated(
+            name=name,
+            collection_id=uuid4(),
+            metric=metric,
+            type=vector_type,
+            index=IndexSpec(kind=index),
+            embedding_spec=EmbeddingSpec(dimension=dimension),
+        )
+        async with self.connection.transaction():
+            position = await self.advance()
+            await create_tables(self.connection, created, 1)
+            await self.connection.execute(
+                "INSERT INTO collections (collection_id, tenant, name, metric, type, index, embedding_spec, version,"
+                " position, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, 1, $8, $9, $9)",
+                created.collection_id,
+                tenant,
+                name,
+                metric,
+                vector_type,
+                created.index.model_dump_json(),
+                created.embedding_spec.model_dump_json(),
+                position,
+                datetime.now(UTC),
+            )
+            await self.connection.execute(
+                "INSERT INTO collection_state VALUES ($1, 1, $2, $3)", created.collection_id, uuid4(), position
+            )
+        return created.collection_id
+
+    async def put(self, collection_id: UUID, rows: Sequence[Row], generation: int = 1) -> int:
+        """Replaces what is there under these ids. Returns the position up to which the model now stands."""
+        records, embeddings = records_table(collection_id, generation), embeddings_table(collection_id, generation)
+        async with self.connection.transaction():
+            await self._delete(collection_id, [row.id for row in rows], generation)
+            first = self.position + 1
+            await self.advance(len(rows))
+            now = datetime.now(UTC)
+            await self.connection.copy_records_to_table(
+                records,
+                records=[
+                    (row.id, row.content, orjson.dumps(row.metadata).decode(), now, now, 1, first + index)
+                    for index, row in enumerate(rows)
+                ],
+            )
+            await self.connection.copy_records_to_table(
+                embeddings, records=[(row.id, _stored(row.embedding)) for row in rows]
+            )
+        return self.position
+
+    async def delete(self, collection_id: UUID, ids: Sequence[str]) -> int:
+        async with self.connection.transaction():
+            await self._delete(collection_id, ids, 1)
+            return await self.advance(len(ids))
+
+    async def _delete(self, collection_id: UUID, ids: Sequence[str], generation: int) -> None:
+        for table in (records_table(collection_id, generation), embeddings_table(collection_id, generation)):
+            await self.connection.execute(f"DELETE FROM {table} WHERE id = ANY($1::text[])", list(ids))
+
+    async def delete_collection(self, collection_id: UUID) -> int:
+        async with self.connection.transaction():
+            position = await self.advance()
+            await self.connection.execute(
+                "UPDATE collections SET deleted_at = now(), position = $2 WHERE collection_id = $1",
+                collection_id,
+                position,
+            )
+            await self.connection.execute("DELETE FROM collection_state WHERE collection_id = $1", collection_id)
+        return position
+
+    async def promote(self, collection_id: UUID) -> None:
+        """Renames the tables to the next generation, so that those of the last one are gone."""
+        async with self.connection.transaction():
+            position = await self.advance()
+            for table in (records_table, embeddings_table):
+                await self.connection.execute(
+                    f"ALTER TABLE {table(collection_id, 1)} RENAME TO {table(collection_id, 2)}"
+                )
+            await self.connection.execute(
+                "UPDATE collection_state SET generation = 2, revision = $2, position = $3 WHERE collection_id = $1",
+                collection_id,
+                uuid4(),
+                position,
+            )
+
+    async def park(self, collection_id: UUID, aggregate_type: str = "vector") -> int:
+        async with self.connection.transaction():
+            position = await self.advance()
+            await self.connection.execute(
+                "INSERT INTO parked_events (position, partition, event_id, collection_id, aggregate_id, aggregate_type,"
+                " event_type, reason, attempts) VALUES ($1, 0, $2, $3, $2, $4, 'Event', 'test', 5)",
+                position,
+                uuid4(),
+                collection_id,
+                aggregate_type,
+            )
+        return position
+
+
+def _stored(embedding: Sequence[float] | Float32Array) -> Vector:
+    return Vector(np.asarray(embedding, dtype=np.float32))
