@@ -1,0 +1,87 @@
+"""The AsyncAPI document of the Kafka topic, built from the events' schemas."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+TOPIC = "aindusdb.events"
+API_VERSION = "1.0.0"
+
+_POSITION = {"type": "integer", "minimum": 0}
+_FEED_HEADERS: dict[str, Any] = {
+    "log_id": {"type": "string", "format": "uuid", "description": "Which event log the record is from."},
+    "feed": {"type": "integer", "minimum": 0, "description": "Which filling of the topic the record belongs to."},
+    "after": {**_POSITION, "description": "Position up to which this partition was complete before this record."},
+}
+_EVENT_HEADERS: dict[str, Any] = {
+    "ce_specversion": {"const": "1.0"},
+    "ce_id": {"type": "string", "format": "uuid", "description": "The event_id."},
+    "ce_type": {"type": "string", "description": "The event type."},
+    "ce_source": {"type": "string", "description": "The log, as a URI reference."},
+    "ce_subject": {"type": "string", "description": "The aggregate_id."},
+    "ce_time": {"type": "string", "format": "date-time"},
+    "position": {**_POSITION, "minimum": 1},
+    "version": {"type": "integer", "minimum": 1, "description": "The aggregate's version."},
+    "schema_version": {"type": "integer", "minimum": 1},
+    "tenant": {"type": "string"},
+    "traceparent": {"type": "string", "description": "W3C trace context, where the request had one."},
+    **_FEED_HEADERS,
+}
+
+
+def asyncapi_document(schemas: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """`schemas`: event type -> JSON Schema of its data."""
+    messages: dict[str, Any] = {
+        event_type: {
+            "name": event_type,
+            "contentType": "application/json",
+            "headers": {
+                "type": "object",
+                "properties": {**_EVENT_HEADERS, "ce_type": {"const": event_type}},
+                "required": sorted(_EVENT_HEADERS.keys() - {"traceparent"}),
+            },
+            "payload": {"schemaFormat": "application/schema+json;version=draft-2020-12", "schema": schema},
+        }
+        for event_type, schema in sorted(schemas.items())
+    }
+    messages["Watermark"] = {
+        "name": "Watermark",
+        "summary": "All events of this partition up to `to` are here. It has no value.",
+        "headers": {
+            "type": "object",
+            "properties": {
+                **_FEED_HEADERS,
+                "to": _POSITION,
+                "event_id": {"type": "string", "format": "uuid", "description": "The event at position `to`."},
+            },
+            "required": ["after", "event_id", "feed", "log_id", "to"],
+        },
+        "payload": {"type": "null"},
+    }
+    return {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "AindusDB Core events",
+            "version": API_VERSION,
+            "description": "CloudEvents 1.0 in Kafka's binary content mode. A record's partition is murmur2 of the "
+            "aggregate_id's lower-case text, so the events of one aggregate are in order.",
+            "license": {"name": "Apache-2.0"},
+        },
+        "defaultContentType": "application/json",
+        "channels": {
+            "events": {
+                "address": TOPIC,
+                "description": "Every event of the log, once or more often; `position` tells a repetition.",
+                "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in messages},
+            }
+        },
+        "operations": {
+            "receiveEvents": {
+                "action": "receive",
+                "channel": {"$ref": "#/channels/events"},
+                "summary": "Follow the event log.",
+            }
+        },
+        "components": {"messages": messages},
+    }
