@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PORT ?= 8000
 ROUNDS ?= 20
+BENCHMARKS ?= write_path lag cranfield recall memory
 export PYTHONSAFEPATH := 1
 export UV_LINK_MODE ?= copy
 
@@ -54,10 +55,14 @@ check: $(VENV)/.dev ## lint, types, import rules, schemas
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/python -m events_schema.schemas check
 
 format: $(VENV)/.dev ## format and fix what can be fixed
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.dev ## every benchmark with its targets; the last line of each is one JSON object
+	@for name in $(BENCHMARKS); do echo "=== $$name"; $(BIN)/python -m benchmarks.$$name --check || failed=1; done; exit $${failed:-0}
 
 lock: $(BIN)/uv ## resolve the lock files anew
 	@$(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --no-header -q --python-version 3.11 requirements-uv.in -o requirements-uv.lock

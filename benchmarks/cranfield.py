@@ -64,6 +64,7 @@ def _embedded(name: str, documents: Sequence[Document]) -> Float32Array:
 
     say(f"Embedding {len(documents):,} texts ({name}) …")
     model = TextEmbedding("sentence-transformers/all-MiniLM-L6-v2", specific_model_path=str(model_dir()))
+    # Small batches: each is padded to its longest text, and 256 long ones together need gigabytes.
     embedded = np.array(list(model.embed([document.text for document in documents], batch_size=8)), dtype=np.float32)
     CACHE.mkdir(exist_ok=True)
     np.save(cached, embedded)

@@ -50,6 +50,7 @@ async def _measure(running: Stack, rate: float, writes: int) -> dict[str, object
     for number, raw in enumerate(prepared):
         # By the clock and not by the last answer: a slow answer must not lower the rate.
         await asyncio.sleep(max(started + number / rate - time.perf_counter(), 0))
+        free[:] = [connection for connection in free if connection.is_open]
         connection = free.pop() if free else await Connection.open(running.command_url)
         sampled = number % SAMPLE_EVERY == 0
         look = request(running.query_url, "GET", f"{path}/v{number}") if sampled else None

@@ -50,8 +50,14 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.close()
 
+    @property
+    def is_open(self) -> bool:
+        """A server closes connections that have been idle for some seconds."""
+        return self._transport is not None and not self._transport.is_closing()
+
     async def send(self, raw: bytes) -> tuple[int, bytes]:
-        assert self._transport is not None
+        if self._transport is None or self._transport.is_closing():
+            raise ConnectionError("the connection is closed")
         self._answer = asyncio.get_running_loop().create_future()
         self._transport.write(raw)
         return await self._answer

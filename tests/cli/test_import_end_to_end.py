@@ -1,0 +1,54 @@
+"""The import against the whole stack: a process that is killed, started again, and nothing missing or twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from aindusdb.client import Client
+from tests.stack.running import REPOSITORY, StackUnderTest
+
+LINES = 4_000
+DIMENSION = 32
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StackUnderTest]:
+    under_test = StackUnderTest(tmp_path_factory.mktemp("stack") / "data", module="aindusdb")
+    under_test.up()
+    yield under_test
+    under_test.remove()
+
+
+def test_a_killed_import_is_completed_by_the_same_command(stack: StackUnderTest, tmp_path: Path) -> None:
+    vectors = np.random.default_rng(4).standard_normal((LINES, DIMENSION)).round(4)
+    file = tmp_path / "vectors.jsonl"
+    file.write_text("".join(json.dumps({"embedding": vector.tolist()}) + "\n" for vector in vectors))
+    url = f"http://127.0.0.1:{stack.port}"
+    options = ["--collection", "a", "--create", "--dimension", str(DIMENSION), "--batch-size", "50", "--json"]
+    command = [sys.executable, "-m", "aindusdb", "import", str(file), *options, "--url", url]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+
+    first = subprocess.Popen(command, env=environment)
+    progress_file = tmp_path / "vectors.jsonl.a.aindusdb-progress"
+    while not progress_file.exists() or json.loads(progress_file.read_text())["line"] < LINES // 10:
+        assert first.poll() is None, "it ended before it could be killed"
+        time.sleep(0.005)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+
+    second = subprocess.run(command, env=environment, capture_output=True, check=True, timeout=100)
+    report = json.loads(second.stdout)
+    assert report["created"] + report["unchanged"] == LINES
+    with Client(url) as client:
+        listed = [one["id"] for one in client.vectors("a", token=report["consistency_token"])]
+    assert len(listed) == len(set(listed)) == LINES
