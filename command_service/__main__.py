@@ -11,7 +11,7 @@ from command_service.settings import CommandSettings
 from shared.http.server import serve
 from shared.telemetry import configure_logging, process_registry
 
-_SWITCH_INTERVAL_SECONDS = 0.001
+_SWITCH_INTERVAL_SECONDS = 0.0005
 """How long a thread that parses a large body may keep the event loop from running (Python's default: 0.005)."""
 
 

@@ -9,6 +9,7 @@ from uuid_utils.compat import uuid7
 
 from command_service.domain.collections import Collection
 from command_service.domain.commands import CreateVector, DeleteVector, PatchVector, UpsertVector, VectorOperation
+from command_service.domain.vectors import created
 from command_service.models import (
     CreateOperation,
     CreateVectorRequest,
@@ -18,7 +19,8 @@ from command_service.models import (
     UpsertOperation,
     UpsertVectorRequest,
 )
-from events_schema.embedding import Float32Array, encode
+from events_schema.embedding import EmbeddingSpec, Float32Array, encode
+from events_schema.vectors import VectorCreated
 from shared.embedding_input import cosine_fault
 from shared.http.problems import FieldError, ProblemError
 
@@ -34,33 +36,43 @@ def prepare_batch(collection: Collection, inputs: Sequence[OperationInput]) -> t
     check_embeddings(
         collection, [(f"/operations/{index}/embedding", embedding_of(one)) for index, one in enumerate(inputs)]
     )
-    return tuple(_operation(one) for one in inputs)
+    spec = collection.embedding_spec
+    return tuple(_operation(one, spec) for one in inputs)
 
 
 def embedding_of(one: OperationInput) -> Float32Array | None:
     return None if isinstance(one, DeleteOperation) else one.embedding
 
 
-def _operation(one: OperationInput) -> VectorOperation:
+def _operation(one: OperationInput, spec: EmbeddingSpec) -> VectorOperation:
     match one:
         case CreateOperation():
-            return create_vector(one)
+            return create_vector(one, spec)
         case UpsertOperation():
-            return upsert_vector(one.id, one, one.if_version)
+            return upsert_vector(one.id, one, one.if_version, spec)
         case PatchOperation():
             return patch_vector(one.id, one, one.if_version)
         case DeleteOperation():
             return DeleteVector(one.id, one.if_version, missing_is_unchanged=True)
 
 
-def create_vector(request: CreateVectorRequest) -> CreateVector:
-    return CreateVector(request.id or str(uuid7()), encode(request.embedding), request.content, request.metadata)
+def create_vector(request: CreateVectorRequest, spec: EmbeddingSpec) -> CreateVector:
+    return CreateVector(_created(request.id or str(uuid7()), request, spec))
 
 
 def upsert_vector(
-    vector_id: str, request: UpsertVectorRequest | UpsertOperation, if_version: int | None
+    vector_id: str, request: UpsertVectorRequest | UpsertOperation, if_version: int | None, spec: EmbeddingSpec
 ) -> UpsertVector:
-    return UpsertVector(vector_id, encode(request.embedding), request.content, request.metadata, if_version)
+    return UpsertVector(_created(vector_id, request, spec), if_version)
+
+
+def _created(
+    vector_id: str, request: CreateVectorRequest | UpsertVectorRequest | UpsertOperation, spec: EmbeddingSpec
+) -> VectorCreated:
+    event = created(vector_id, encode(request.embedding), request.content, request.metadata, spec)
+    # Written as JSON here, so that the append lock is not held for it.
+    assert event.serialised
+    return event
 
 
 def patch_vector(vector_id: str, request: PatchVectorRequest, if_version: int | None) -> PatchVector:

@@ -117,7 +117,7 @@ class CommandService:
 def _size_bytes(operation: VectorOperation) -> int:
     match operation:
         case CreateVector() | UpsertVector():
-            return _OPERATION_BYTES + len(operation.embedding) + len(operation.content or "")
+            return _OPERATION_BYTES + len(operation.event.serialised)
         case PatchVector():
             return _OPERATION_BYTES + len(operation.embedding or "") + len(operation.content or "")
         case DeleteVector():

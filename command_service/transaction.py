@@ -231,7 +231,7 @@ class _Decision:
                 version=version,
                 event_type=event.event_type,
                 schema_version=event.schema_version,
-                event_data=event.model_dump_json(exclude_unset=True),
+                event_data=event.serialised,
                 metadata=metadata,
                 timestamp=self._end.timestamp,
             )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from fastapi import APIRouter, Depends
 from fastapi.responses import Response
 
@@ -32,6 +30,7 @@ from command_service.requests import CollectionName, Context, IfMatch, Service, 
 from command_service.service import CommandService
 from events_schema.embedding import Float32Array
 from events_schema.streams import DEFAULT_COLLECTION
+from shared.beside_the_loop import beside_the_loop
 from shared.http.application import API_PREFIX, StrictRoute, permission
 from shared.http.problems import documented
 from shared.principal import Permission
@@ -78,7 +77,11 @@ def vector_router(prefix: str, *, named: bool) -> APIRouter:
     ) -> Response:
         collection = await _collection(service, context, target, body.embedding)
         check_embeddings(collection, [("/embedding", body.embedding)])
-        return _one(service, context, *await service.write_one(context, collection, create_vector(body)))
+        return _one(
+            service,
+            context,
+            *await service.write_one(context, collection, create_vector(body, collection.embedding_spec)),
+        )
 
     @router.put(
         "/{id}", response_model=VectorAnswer, openapi_extra=writes, summary=f"Create or replace a vector{suffix}",
@@ -95,7 +98,7 @@ def vector_router(prefix: str, *, named: bool) -> APIRouter:
     ) -> Response:
         collection = await _collection(service, context, target, body.embedding)
         check_embeddings(collection, [("/embedding", body.embedding)])
-        operation = upsert_vector(vector_id, body, expected_version(if_match))
+        operation = upsert_vector(vector_id, body, expected_version(if_match), collection.embedding_spec)
         return _one(service, context, *await service.write_one(context, collection, operation))
 
     @router.patch(
@@ -139,7 +142,7 @@ def vector_router(prefix: str, *, named: bool) -> APIRouter:
     async def batch(body: BatchRequest, service: Service, context: Context, target: str = target_of) -> Response:
         first = next((found for one in body.operations if (found := embedding_of(one)) is not None), None)
         collection = await _collection(service, context, target, first)
-        operations = await asyncio.to_thread(prepare_batch, collection, body.operations)
+        operations = await beside_the_loop(prepare_batch, collection, body.operations)
         outcome = await service.write(context, collection, operations)
         return _many(service, context, body, outcome)
 

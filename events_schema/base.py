@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Any, ClassVar, Literal
 from uuid import UUID
 
@@ -26,6 +27,11 @@ class Event(BaseModel):
         An absent field means "not changed"; a null is a value.
         """
         return self.model_dump(mode="json", exclude_unset=True)
+
+    @cached_property
+    def serialised(self) -> str:
+        """`event_data` as JSON text; made once."""
+        return self.model_dump_json(exclude_unset=True)
 
 
 class EventMetadata(BaseModel):

@@ -10,6 +10,7 @@ from events_schema.base import EventMetadata
 from events_schema.collections import IndexSpec, Metric, VectorType
 from events_schema.embedding import EmbeddingSpec
 from events_schema.streams import vector_stream
+from events_schema.vectors import VectorCreated
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,23 +66,25 @@ CollectionCommand = CreateCollection | UpdateCollection | DeleteCollection
 
 @dataclass(frozen=True, slots=True)
 class CreateVector:
-    """`embedding` is the stored text of the embedding (see events_schema.embedding)."""
+    """`event` is what will have happened: it can be made, and written as JSON, before the append lock."""
 
-    id: str
-    embedding: str
-    content: str | None
-    metadata: dict[str, Any]
+    event: VectorCreated
+
+    @property
+    def id(self) -> str:
+        return self.event.id
 
 
 @dataclass(frozen=True, slots=True)
 class UpsertVector:
-    """Puts this content in place, whatever was there."""
+    """Puts the content of `event` in place, whatever was there; the event itself happens if nothing was."""
 
-    id: str
-    embedding: str
-    content: str | None
-    metadata: dict[str, Any]
+    event: VectorCreated
     if_version: int | None = None
+
+    @property
+    def id(self) -> str:
+        return self.event.id
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,13 +50,12 @@ def decide(state: VectorState, operation: VectorOperation, spec: EmbeddingSpec) 
         case CreateVector():
             if state.live is not None:
                 raise VectorExistsError(operation.id)
-            return _created(operation, spec)
+            return operation.event
         case UpsertVector():
             _expect_version(state, operation.id, operation.if_version)
             if state.live is None:
-                return _created(operation, spec)
-            wanted = Vector(operation.embedding, operation.content, operation.metadata)
-            return _updated(operation.id, state.live, wanted, spec)
+                return operation.event
+            return _updated(operation.id, state.live, _vector(operation.event), spec)
         case PatchVector():
             if state.live is None:
                 raise VectorNotFoundError(operation.id)
@@ -79,17 +78,19 @@ def _expect_version(state: VectorState, vector_id: str, if_version: int | None) 
         raise VersionMismatchError(f"the vector {vector_id!r}", if_version, current)
 
 
+def created(
+    vector_id: str, embedding: str, content: str | None, metadata: dict[str, Any], spec: EmbeddingSpec
+) -> VectorCreated:
+    """The event of a creation; `embedding` is the stored text of the embedding under `spec`."""
+    return VectorCreated(id=vector_id, embeddings=_stored(embedding, spec), content=content, metadata=metadata)
+
+
 def _stored(embedding: str, spec: EmbeddingSpec) -> tuple[StoredEmbedding, ...]:
     return (StoredEmbedding(spec=spec, encoding="float32-le-base64", data=embedding),)
 
 
-def _created(operation: CreateVector | UpsertVector, spec: EmbeddingSpec) -> VectorCreated:
-    return VectorCreated(
-        id=operation.id,
-        embeddings=_stored(operation.embedding, spec),
-        content=operation.content,
-        metadata=operation.metadata,
-    )
+def _vector(event: VectorCreated) -> Vector:
+    return Vector(event.embeddings[0].data, event.content, event.metadata)
 
 
 def _updated(vector_id: str, present: Vector, wanted: Vector, spec: EmbeddingSpec) -> VectorUpdated | None:
@@ -135,7 +136,7 @@ def evolve(state: VectorState, event: VectorEvent, *, version: int, position: in
 def _live_after(state: VectorState, event: VectorEvent) -> Vector | None:
     match event:
         case VectorCreated():
-            return Vector(event.embeddings[0].data, event.content, event.metadata)
+            return _vector(event)
         case VectorUpdated():
             assert state.live is not None
             changed = event.model_fields_set

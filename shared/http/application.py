@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
@@ -16,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from pydantic import TypeAdapter, ValidationError
 from starlette.exceptions import HTTPException
 
+from shared.beside_the_loop import beside_the_loop
 from shared.http.middleware import RequestMiddleware
 from shared.http.problems import FieldError, ProblemError
 from shared.principal import Permission
@@ -54,7 +54,7 @@ class StrictRequest(Request):
         if len(body) < LARGE_BODY_BYTES:
             self._json = parse_json(body)
         else:
-            self._json = await asyncio.to_thread(_parse_and_validate, body, model)
+            self._json = await beside_the_loop(_parse_and_validate, body, model)
 
 
 def _parse_and_validate(body: bytes, model: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 
 import uvicorn
@@ -10,8 +11,12 @@ from starlette.types import ASGIApp
 from shared.settings import ProcessSettings
 
 
+_GC_THRESHOLDS = (20_000, 20, 20)
+
+
 async def serve(application: ASGIApp, settings: ProcessSettings) -> None:
     """Runs the application's lifespan around it. Returns when draining has ended."""
+    _quieten_garbage_collection()
     for number in (signal.SIGTERM, signal.SIGINT):
         # The server raises the signal again after it has drained; a process that stopped as asked ends with 0.
         signal.signal(number, lambda *_: None)
@@ -30,3 +35,14 @@ async def serve(application: ASGIApp, settings: ProcessSettings) -> None:
     await server.serve()
     if not server.started:
         raise SystemExit(1)
+
+
+def _quieten_garbage_collection() -> None:
+    """What was loaded by now stays for good and need not be looked at again; the rest is looked at less often.
+
+    A full collection over a service's modules stops it for 30 to 40 ms, and batches of thousands of small objects
+    bring one about every few requests.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_GC_THRESHOLDS)

@@ -72,10 +72,7 @@ def given_vector(*events: VectorEvent) -> VectorState:
 
 
 def vector_created(**fields: Any) -> VectorCreated:
-    operation = CreateVector("v", fields.pop("embedding", "AAAA"), fields.pop("content", None), fields)
-    event = vectors.decide(VectorState(), operation, SPEC)
-    assert isinstance(event, VectorCreated)
-    return event
+    return vectors.created("v", fields.pop("embedding", "AAAA"), fields.pop("content", None), fields, SPEC)
 
 
 DELETED = CollectionDeleted(name="c", collection_id=ID)
@@ -116,15 +113,15 @@ GONE = VectorDeleted(id="v")
 @pytest.mark.parametrize(
     ("events", "operation", "expected"),
     [
-        ((ALIVE,), CreateVector("v", "AAAA", None, {}), VectorExistsError),
-        ((ALIVE, GONE), CreateVector("v", "AAAA", None, {"a": 1, "b": {"c": 2}}), ALIVE),
-        ((), UpsertVector("v", "AAAA", None, {"a": 1, "b": {"c": 2}}), ALIVE),
-        ((), UpsertVector("v", "AAAA", None, {}, if_version=1), VersionMismatchError),
-        ((), UpsertVector("v", "AAAA", None, {"a": 1, "b": {"c": 2}}, if_version=0), ALIVE),
-        ((ALIVE, GONE), UpsertVector("v", "AAAA", None, {"a": 1, "b": {"c": 2}}, if_version=0), ALIVE),
-        ((ALIVE,), UpsertVector("v", "AAAA", None, {"a": 1.0, "b": {"c": 2}}), None),
-        ((ALIVE,), UpsertVector("v", "AAAA", None, {}), VectorUpdated(id="v", metadata={})),
-        ((ALIVE,), UpsertVector("v", "AAAA", "x", {"a": 1, "b": {"c": 2}}), VectorUpdated(id="v", content="x")),
+        ((ALIVE,), CreateVector(vectors.created("v", "AAAA", None, {}, SPEC)), VectorExistsError),
+        ((ALIVE, GONE), CreateVector(ALIVE), ALIVE),
+        ((), UpsertVector(ALIVE), ALIVE),
+        ((), UpsertVector(vectors.created("v", "AAAA", None, {}, SPEC), if_version=1), VersionMismatchError),
+        ((), UpsertVector(ALIVE, if_version=0), ALIVE),
+        ((ALIVE, GONE), UpsertVector(ALIVE, if_version=0), ALIVE),
+        ((ALIVE,), UpsertVector(vectors.created("v", "AAAA", None, {"a": 1.0, "b": {"c": 2}}, SPEC)), None),
+        ((ALIVE,), UpsertVector(vectors.created("v", "AAAA", None, {}, SPEC)), VectorUpdated(id="v", metadata={})),
+        ((ALIVE,), UpsertVector(vector_created(a=1, b={"c": 2}, content="x")), VectorUpdated(id="v", content="x")),
         ((ALIVE,), PatchVector("v", None, frozenset()), None),
         ((ALIVE,), PatchVector("v", "AAAA", frozenset()), None),
         ((ALIVE,), PatchVector("v", None, frozenset({"metadata"}), metadata={"a": None, "b": {"d": 3}}),

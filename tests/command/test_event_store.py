@@ -37,6 +37,7 @@ from command_service.domain.refusals import (
     CollectionExistsError,
     IdempotencyKeyReusedError,
 )
+from command_service.domain.vectors import created
 from command_service.event_store import TAIL_EVENTS, NewEvent
 from command_service.notifier import AppendNotifier
 from command_service.outcomes import CollectionOutcome, VectorsOutcome
@@ -53,6 +54,7 @@ RawConnection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 _names = (f"store-{number}" for number in count())
 METADATA = EventMetadata(actor="test", request_id="r")
 CONTEXT = CommandContext("default", METADATA)
+SPEC = EmbeddingSpec(provider="client", dimension=3)
 EMBEDDING = "AACAPwAAAEAAAEBA"  # [1, 2, 3]
 
 
@@ -80,11 +82,7 @@ async def bus(databases: Databases) -> AsyncIterator[CommandBus]:
 
 async def make_collection(bus: CommandBus, name: str | None = None) -> tuple[str, UUID]:
     name = name or next(_names)
-    outcome = await bus.execute(
-        CreateCollection(
-            CONTEXT, name, uuid7(), "cosine", "vector", IndexSpec(), EmbeddingSpec(provider="client", dimension=3)
-        )
-    )
+    outcome = await bus.execute(CreateCollection(CONTEXT, name, uuid7(), "cosine", "vector", IndexSpec(), SPEC))
     assert isinstance(outcome, CollectionOutcome)
     return name, outcome.collection_id
 
@@ -96,7 +94,7 @@ def write(
 
 
 def create(vector_id: str | None = None, content: str | None = None) -> CreateVector:
-    return CreateVector(vector_id or str(uuid4()), EMBEDDING, content, {})
+    return CreateVector(created(vector_id or str(uuid4()), EMBEDDING, content, {}, SPEC))
 
 
 async def whole_log(log: RawConnection) -> list[Any]:
@@ -380,7 +378,7 @@ async def test_vector_with_a_long_stream_is_loaded_right(databases: Databases, b
         patch = PatchVector("long", None, frozenset({"metadata"}), metadata={f"k{number}": number})
         await bus.execute(write(collection, patch))
     everything = {f"k{number}": number for number in range(TAIL_EVENTS * 2 + 3)}
-    unchanged = UpsertVector("long", EMBEDDING, "the content of the beginning", everything)
+    unchanged = UpsertVector(created("long", EMBEDDING, "the content of the beginning", everything, SPEC))
     async with running_bus(databases) as fresh:
         for some_bus in (bus, fresh, fresh):
             outcome = await some_bus.execute(write(collection, unchanged))
