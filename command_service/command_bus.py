@@ -8,6 +8,7 @@ that dies during COMMIT leaves an open question, which is settled under the appe
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from datetime import timedelta
 
@@ -109,6 +110,7 @@ class CommandBus:
     async def _write_forever(self) -> None:
         while True:
             taken = await self._queue.take()
+            started = time.monotonic()
             try:
                 await self._write(taken)
             except Exception as error:
@@ -116,6 +118,9 @@ class CommandBus:
                 self._drop_connection()
                 for one in taken:
                     _answer(one, AppendFailedError(str(error)))
+            if taken[0].is_bulk:
+                # Bulk takes half of the writer's time at most while single commands come.
+                self._queue.rest_bulk(time.monotonic() - started)
             if not len(self._queue):
                 self._idle.set()
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from command_service.domain.commands import Command, WriteVectors
@@ -11,6 +13,9 @@ from command_service.outcomes import Outcome
 
 BULK_OPERATIONS = 8
 """A command with more operations than this is bulk."""
+
+SINGLES_ARE_ABOUT_SECONDS = 0.1
+"""For this long after a single command, bulk leaves room for the next."""
 
 _COMMAND_BYTES = 512
 
@@ -33,6 +38,10 @@ class Pending:
         return len(self.command.operations) if isinstance(self.command, WriteVectors) else 1
 
     @property
+    def is_bulk(self) -> bool:
+        return self.operations > BULK_OPERATIONS
+
+    @property
     def size_bytes(self) -> int:
         return _COMMAND_BYTES + (self.command.size_bytes if isinstance(self.command, WriteVectors) else 0)
 
@@ -49,6 +58,8 @@ class CommandQueue:
         self._bulk: deque[Pending] = deque()
         self._bytes = 0
         self._bulk_is_next = False
+        self._bulk_rests_until = 0.0
+        self._single_at = float("-inf")
         self._filled = asyncio.Event()
 
     def __len__(self) -> int:
@@ -67,30 +78,47 @@ class CommandQueue:
         if len(self) >= self._max_commands or (self._bytes and self._bytes + size > self._max_bytes):
             raise OverloadedError(f"{len(self)} commands of {self._bytes} bytes wait already; try again in a second")
         self._bytes += size
-        (self._bulk if pending.operations > BULK_OPERATIONS else self._single).append(pending)
+        if pending.is_bulk:
+            self._bulk.append(pending)
+        else:
+            self._single.append(pending)
+            self._single_at = time.monotonic()
         self._filled.set()
 
+    def rest_bulk(self, seconds: float) -> None:
+        """Bulk comes again after this time, if single commands have come lately."""
+        now = time.monotonic()
+        if now - self._single_at < SINGLES_ARE_ABOUT_SECONDS:
+            self._bulk_rests_until = now + seconds
+
     async def take(self) -> list[Pending]:
-        """The next transaction's commands, at least one.
+        """The next transaction's commands, at least one, either single ones or bulk.
 
-        While both kinds wait, transactions of single commands and of bulk take turns: a single one waits for at
-        most one bulk transaction, and bulk is never starved.
+        While both kinds wait, they take turns: a single one waits for at most one bulk transaction, and bulk is
+        never starved.
         """
-        while not len(self):
+        while True:
+            rest = self._bulk_rests_until - time.monotonic()
+            if self._bulk and rest <= 0 and (self._bulk_is_next or not self._single):
+                self._bulk_is_next = False
+                # Half of what is allowed: it is the time for which single commands may have to wait.
+                return self._take_from(self._bulk, self._batch_events // 2)
+            if self._single:
+                self._bulk_is_next = True
+                return self._take_from(self._single, self._batch_events)
             self._filled.clear()
-            await self._filled.wait()
-        from_bulk = bool(self._bulk) and (self._bulk_is_next or not self._single)
-        self._bulk_is_next = not from_bulk
-        return self._take_from(self._bulk if from_bulk else self._single)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(rest if self._bulk else None):
+                    await self._filled.wait()
 
-    def _take_from(self, queue: deque[Pending]) -> list[Pending]:
+    def _take_from(self, queue: deque[Pending], most_events: int) -> list[Pending]:
         taken: list[Pending] = []
         events = size = 0
         while queue:
             first = queue[0]
             events += first.operations
             size += first.size_bytes
-            if taken and (events > self._batch_events or size > self._batch_bytes):
+            if taken and (events > most_events or size > self._batch_bytes):
                 break
             taken.append(queue.popleft())
             self._bytes -= first.size_bytes

@@ -10,7 +10,6 @@ from starlette.types import ASGIApp
 
 from shared.settings import ProcessSettings
 
-
 _GC_THRESHOLDS = (20_000, 20, 20)
 
 

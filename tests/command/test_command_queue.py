@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from uuid import uuid4
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from command_service.command_queue import BULK_OPERATIONS, CommandQueue, OverloadedError, Pending
+from command_service.command_queue import (
+    BULK_OPERATIONS,
+    SINGLES_ARE_ABOUT_SECONDS,
+    CommandQueue,
+    OverloadedError,
+    Pending,
+)
 from command_service.domain.commands import CommandContext, DeleteVector, WriteVectors
 from events_schema.base import EventMetadata
 
@@ -63,6 +71,33 @@ async def test_everything_comes_out_once_in_order_of_its_kind_within_the_limits(
         assert [one for one in taken if (one.operations > BULK_OPERATIONS) is bulk] == [
             one for one in put if (one.operations > BULK_OPERATIONS) is bulk
         ]
+
+
+async def test_bulk_rests_between_transactions_only_while_single_commands_come() -> None:
+    waiting = queue()
+    waiting.put(pending(1))
+    await waiting.take()
+    waiting.rest_bulk(0.05)
+    waiting.put(pending(100))
+    started = time.monotonic()
+    assert (await waiting.take())[0].is_bulk
+    assert time.monotonic() - started >= 0.04
+    await asyncio.sleep(SINGLES_ARE_ABOUT_SECONDS)
+    waiting.rest_bulk(60)
+    waiting.put(pending(100))
+    assert (await waiting.take())[0].is_bulk
+
+
+async def test_single_command_is_taken_while_bulk_rests() -> None:
+    waiting = queue()
+    waiting.put(pending(1))
+    await waiting.take()
+    waiting.rest_bulk(60)
+    waiting.put(pending(100))
+    taking = asyncio.create_task(waiting.take())
+    await asyncio.sleep(0.01)
+    waiting.put(pending(1))
+    assert not (await taking)[0].is_bulk
 
 
 async def test_full_queue_refuses_by_count_and_by_size_and_recovers() -> None:
