@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from aindusdb.commands import data, stack
+from aindusdb.commands import data, schema, stack
 from aindusdb.local_stack.errors import StackError
 
 
@@ -20,6 +20,7 @@ def build_app() -> typer.Typer:
     )
     stack.register(app)
     data.register(app)
+    schema.register(app)
     return app
 
 
