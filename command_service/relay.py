@@ -16,6 +16,7 @@ from shared.event_log import read_head
 from shared.http.health import create_health_application
 from shared.http.server import serve
 from shared.postgres import Pool, create_pool
+from shared.settings import settings_from_environment
 from shared.telemetry import configure_logging, process_registry
 
 
@@ -51,7 +52,7 @@ def create_app(settings: RelaySettings) -> FastAPI:
 
 
 def main() -> None:
-    settings = RelaySettings()
+    settings = settings_from_environment(RelaySettings)
     configure_logging("relay", log_format=settings.log_format, level=settings.log_level)
     uvloop.run(serve(create_app(settings), settings))
 

@@ -18,6 +18,7 @@ from projector.source import open_event_log
 from shared.http.health import create_health_application
 from shared.http.server import serve
 from shared.postgres import Pool, create_pool
+from shared.settings import settings_from_environment
 from shared.telemetry import configure_logging, process_registry
 
 
@@ -79,7 +80,7 @@ def create_app(settings: ProjectorSettings) -> FastAPI:
 
 
 def main() -> None:
-    settings = ProjectorSettings()
+    settings = settings_from_environment(ProjectorSettings)
     configure_logging("projector", log_format=settings.log_format, level=settings.log_level)
     uvloop.run(serve(create_app(settings), settings))
 

@@ -2,10 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypeVar
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_SAYS = {"missing": "is not set"}
+
+Settings = TypeVar("Settings", bound="ProcessSettings")
+
+
+def settings_from_environment(model: type[Settings]) -> Settings:
+    """The settings of a process.
+
+    Raises:
+        SystemExit: a variable is missing or wrong. The sentences name it, and never its value, which may be secret.
+    """
+    try:
+        return model()
+    except ValidationError as error:
+        faults = [
+            f"{'_'.join(('AINDUSDB', *map(str, one['loc']))).upper()}: {_SAYS.get(one['type'], one['msg'])}"
+            for one in error.errors(include_input=False, include_url=False)
+        ]
+        raise SystemExit("\n".join(faults)) from None
 
 
 class ProcessSettings(BaseSettings):
