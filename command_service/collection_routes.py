@@ -7,7 +7,7 @@ from fastapi.responses import Response
 from uuid_utils.compat import uuid7
 
 from command_service.domain.commands import CommandContext, CreateCollection, DeleteCollection, UpdateCollection
-from command_service.models import CollectionAnswer, CreateCollectionRequest, UpdateCollectionRequest
+from command_service.models import CollectionWritten, CreateCollectionRequest, UpdateCollectionRequest
 from command_service.outcomes import CollectionOutcome
 from command_service.requests import CollectionName, Context, IfMatch, Service, expected_version
 from command_service.service import CommandService
@@ -24,7 +24,7 @@ _WRITES = permission(Permission.COLLECTIONS_WRITE)
 @router.post(
     "",
     status_code=201,
-    response_model=CollectionAnswer,
+    response_model=CollectionWritten,
     openapi_extra=_WRITES,
     summary="Create a collection",
     responses=documented("malformed-json", "body-too-large", "unsupported-media-type", "validation",
@@ -50,7 +50,7 @@ async def create_collection(body: CreateCollectionRequest, service: Service, con
 
 @router.patch(
     "/{name}",
-    response_model=CollectionAnswer,
+    response_model=CollectionWritten,
     openapi_extra=_WRITES,
     summary="Change a collection's description",
     responses=documented("malformed-json", "body-too-large", "unsupported-media-type", "validation",
@@ -71,7 +71,7 @@ async def update_collection(
 
 @router.delete(
     "/{name}",
-    response_model=CollectionAnswer,
+    response_model=CollectionWritten,
     openapi_extra=_WRITES,
     summary="Delete a collection and all that is in it",
     responses=documented("validation", "idempotency-key-reused", "collection-not-found", "version-mismatch",
@@ -87,7 +87,7 @@ async def delete_collection(
 def _answer(
     service: CommandService, context: CommandContext, outcome: CollectionOutcome, *, status_code: int = 200
 ) -> Response:
-    answer = CollectionAnswer(
+    answer = CollectionWritten(
         name=outcome.name,
         collection_id=outcome.collection_id,
         dimension=outcome.embedding_spec.dimension,

@@ -265,7 +265,7 @@ def check_event_size(dimension: int, content: str | None, metadata: dict[str, An
         )  # fmt: skip
 
 
-class CollectionAnswer(BaseModel):
+class CollectionWritten(BaseModel):
     name: str
     collection_id: UUID
     dimension: int
@@ -279,7 +279,7 @@ class CollectionAnswer(BaseModel):
     consistency_token: str
 
 
-class VectorAnswer(BaseModel):
+class VectorWritten(BaseModel):
     id: str
     version: int
     position: int

@@ -15,7 +15,7 @@ from command_service.models import (
     OperationAnswer,
     PatchVectorRequest,
     UpsertVectorRequest,
-    VectorAnswer,
+    VectorWritten,
 )
 from command_service.outcomes import OperationOutcome, VectorsOutcome
 from command_service.preparation import (
@@ -69,7 +69,7 @@ def vector_router(prefix: str, *, named: bool) -> APIRouter:
     suffix = "" if named else " in the collection default"
 
     @router.post(
-        "", status_code=201, response_model=VectorAnswer, openapi_extra=writes, summary=f"Create a vector{suffix}",
+        "", status_code=201, response_model=VectorWritten, openapi_extra=writes, summary=f"Create a vector{suffix}",
         responses=documented(*_BODY, *_ANY, "vector-exists"),
     )  # fmt: skip
     async def create(
@@ -84,8 +84,8 @@ def vector_router(prefix: str, *, named: bool) -> APIRouter:
         )
 
     @router.put(
-        "/{id}", response_model=VectorAnswer, openapi_extra=writes, summary=f"Create or replace a vector{suffix}",
-        responses={201: {"model": VectorAnswer, "description": "Created"},
+        "/{id}", response_model=VectorWritten, openapi_extra=writes, summary=f"Create or replace a vector{suffix}",
+        responses={201: {"model": VectorWritten, "description": "Created"},
                    **documented(*_BODY, *_ANY, "version-mismatch")},
     )  # fmt: skip
     async def upsert(
@@ -102,7 +102,7 @@ def vector_router(prefix: str, *, named: bool) -> APIRouter:
         return _one(service, context, *await service.write_one(context, collection, operation))
 
     @router.patch(
-        "/{id}", response_model=VectorAnswer, openapi_extra=writes,
+        "/{id}", response_model=VectorWritten, openapi_extra=writes,
         summary=f"Change a vector by a merge patch{suffix}",
         responses=documented(*_BODY, *_ANY, "vector-not-found", "version-mismatch"),
     )  # fmt: skip
@@ -120,7 +120,7 @@ def vector_router(prefix: str, *, named: bool) -> APIRouter:
         return _one(service, context, *await service.write_one(context, collection, operation))
 
     @router.delete(
-        "/{id}", response_model=VectorAnswer, openapi_extra=writes, summary=f"Delete a vector{suffix}",
+        "/{id}", response_model=VectorWritten, openapi_extra=writes, summary=f"Delete a vector{suffix}",
         responses=documented("validation", *_ANY, "vector-not-found", "version-mismatch"),
     )  # fmt: skip
     async def delete(
@@ -152,7 +152,7 @@ def vector_router(prefix: str, *, named: bool) -> APIRouter:
 def _one(
     service: CommandService, context: CommandContext, operation: OperationOutcome, outcome: VectorsOutcome
 ) -> Response:
-    answer = VectorAnswer(
+    answer = VectorWritten(
         id=operation.id,
         version=operation.version,
         position=operation.position,
