@@ -64,6 +64,7 @@ class Stack:
 @asynccontextmanager
 async def running_stack() -> AsyncIterator[Stack]:
     root = Path(tempfile.mkdtemp(prefix="aindusdb-crash-"))
+    root.chmod(0o755)  # root's PostgreSQL runs as another user, which must reach its data
     folder, port = DataFolder(root / "data"), free_base_port()
     arguments = ["--data-dir", str(folder.root)]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AINDUSDB_")}
