@@ -50,6 +50,7 @@ class HttpSettings(ProcessSettings):
     signing_keys: SecretStr
     request_timeout_seconds: float = Field(default=30.0, gt=0, le=300)
     max_body_bytes: int = Field(default=32 * 1024 * 1024, ge=1024)
+    max_bodies_bytes: int = Field(default=256 * 1024 * 1024, ge=1024)
     tenant: str = "default"
     actor: str = "anonymous"
 

@@ -141,6 +141,7 @@ def create_application(
         registry=registry,
         timeout_seconds=settings.request_timeout_seconds,
         max_body_bytes=settings.max_body_bytes,
+        max_bodies_bytes=settings.max_bodies_bytes,
         problem_of=problem_of,
     )
     return application

@@ -9,6 +9,7 @@ import asyncio
 import re
 import time
 from collections.abc import Callable, MutableMapping
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -30,6 +31,13 @@ class BodyTooLargeError(Exception):
         self.limit = limit
 
 
+class BodiesTooLargeError(Exception):
+    """The bodies of all requests under way are over the limit together."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"the bodies of the requests under way exceed {limit} bytes; try again in a second")
+
+
 class RequestMiddleware:
     """Gives every request an id and a bound, and counts it by route.
 
@@ -43,12 +51,15 @@ class RequestMiddleware:
         registry: CollectorRegistry,
         timeout_seconds: float,
         max_body_bytes: int,
+        max_bodies_bytes: int,
         problem_of: Callable[[Exception], ProblemError | None],
     ) -> None:
         self._app = app
         self._problem_of = problem_of
         self._timeout_seconds = timeout_seconds
         self._max_body_bytes = max_body_bytes
+        self._max_bodies_bytes = max_bodies_bytes
+        self._bodies_bytes = 0
         self._duration = Histogram(
             "aindusdb_http_request_duration_seconds",
             "Time from the first byte of a request to the last of its answer.",
@@ -68,6 +79,7 @@ class RequestMiddleware:
         scope.setdefault("state", {})["request_id"] = request_id
         started = time.perf_counter()
         status = 0
+        body = _Body()
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
@@ -79,13 +91,14 @@ class RequestMiddleware:
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
                 async with asyncio.timeout(self._timeout_seconds):
-                    await self._app(scope, self._bounded(scope, receive), send_with_id)
+                    await self._app(scope, self._bounded(scope, receive, body), send_with_id)
             except Exception as error:
                 problem = self._problem(error)
                 if status:  # the answer is under way; only cutting the connection can still say that it failed
                     raise
                 await problem.response(instance=scope["path"], request_id=request_id)(scope, receive, send_with_id)
             finally:
+                self._bodies_bytes -= body.received
                 elapsed = time.perf_counter() - started
                 self._duration.labels(scope["method"], _route(scope), status).observe(elapsed)
                 _log.debug(
@@ -107,27 +120,38 @@ class RequestMiddleware:
                 return ProblemError("timeout", f"the request took longer than {self._timeout_seconds:g} seconds")
             case BodyTooLargeError():
                 return ProblemError("body-too-large", str(error), limit=error.limit)
+            case BodiesTooLargeError():
+                return ProblemError("overloaded", str(error), headers={"Retry-After": "1"})
             case _:
                 self._failures.inc()
                 _log.error("request failed", exc_info=error)
                 return ProblemError("internal-error", "the request failed; the log has the reason under its request id")
 
-    def _bounded(self, scope: Scope, receive: Receive) -> Receive:
+    def _bounded(self, scope: Scope, receive: Receive, body: _Body) -> Receive:
         limit = self._max_body_bytes
         declared = _header(scope, b"content-length")
         if declared is not None and declared.isdigit() and int(declared) > limit:
             raise BodyTooLargeError(limit)
-        received = 0
 
         async def bounded() -> Message:
-            nonlocal received
             message: MutableMapping[str, Any] = await receive()
-            received += len(message.get("body", b""))
-            if received > limit:
+            size = len(message.get("body", b""))
+            body.received += size
+            self._bodies_bytes += size
+            if body.received > limit:
                 raise BodyTooLargeError(limit)
+            if self._bodies_bytes > self._max_bodies_bytes:
+                raise BodiesTooLargeError(self._max_bodies_bytes)
             return message
 
         return bounded
+
+
+@dataclass(slots=True)
+class _Body:
+    """How much of one request's body is in memory."""
+
+    received: int = 0
 
 
 def _header(scope: Scope, name: bytes) -> bytes | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+from collections.abc import AsyncIterator
 from itertools import count
 from typing import Any, TypeAlias
 
@@ -10,6 +12,9 @@ import asyncpg
 import httpx
 import numpy as np
 import pytest
+
+from tests.command.conftest import running_service
+from tests.servers import Databases
 
 Log: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -307,3 +312,21 @@ async def test_pointer_of_a_fault_in_a_batch_leads_to_the_field(service: httpx.A
     operations = [{"op": "delete", "id": "x"}, {"op": "upsert", "id": "y", "embedding": [1, "2", 3]}]
     answer = await service.post(f"{vectors}/batch", json={"operations": operations})
     assert answer.json()["errors"][0]["pointer"] == "/operations/1/embedding"
+
+
+async def test_bodies_of_many_requests_are_bounded_together_and_room_comes_back(databases: Databases) -> None:
+    async with running_service(databases, max_bodies_bytes=3000) as service:
+        answers = await asyncio.gather(*(slow_post(service, b"x" * 1000) for _ in range(5)))
+        assert sorted({answer.status_code for answer in answers}) == [400, 503]
+        refused = next(answer for answer in answers if answer.status_code == 503)
+        assert (refused.json()["type"], refused.headers["retry-after"]) == ("/problems/overloaded", "1")
+        assert (await slow_post(service, b"x" * 2000)).status_code == 400
+
+
+async def slow_post(service: httpx.AsyncClient, body: bytes) -> httpx.Response:
+    async def chunks() -> AsyncIterator[bytes]:
+        for start in range(0, len(body), 500):
+            yield body[start : start + 500]
+            await asyncio.sleep(0.05)
+
+    return await service.post(f"{API}/collections", content=chunks(), headers={"Content-Type": "application/json"})
