@@ -12,8 +12,8 @@ from pydantic_core import PydanticCustomError
 from command_service.domain.vectors import MAX_METADATA_BYTES, MAX_METADATA_DEPTH
 from command_service.outcomes import Result
 from events_schema.collections import IndexKind, IndexSpec, Metric, VectorType
-from events_schema.streams import NAME_PATTERN, is_name, vector_id_fault
 from shared.embedding_input import EmbeddingInput
+from shared.http.fields import Name, VectorId
 from shared.strict_json import JsonValueError, check_storable, check_text
 
 MAX_CONTENT_BYTES = 256 * 1024
@@ -22,19 +22,6 @@ MAX_OPERATIONS = 1_000
 MAX_INDEXED_DIMENSION: dict[VectorType, int] = {"vector": 2_000, "halfvec": 4_000}
 MAX_DIMENSION = 16_000
 DEFAULT_DIMENSION = 1536
-
-
-def _name(value: str) -> str:
-    if not is_name(value):
-        raise PydanticCustomError("name", "a name matches {pattern}", {"pattern": NAME_PATTERN})
-    return value
-
-
-def _vector_id(value: str) -> str:
-    fault = vector_id_fault(value)
-    if fault is not None:
-        raise PydanticCustomError("vector_id", "{fault}", {"fault": fault})
-    return value
 
 
 def _content(value: str) -> str:
@@ -69,8 +56,6 @@ def _metadata(value: Any) -> Any:
     return value
 
 
-Name = Annotated[str, AfterValidator(_name), Field(json_schema_extra={"pattern": NAME_PATTERN})]
-VectorId = Annotated[str, AfterValidator(_vector_id), Field(json_schema_extra={"minLength": 1, "maxLength": 255})]
 Content = Annotated[str, AfterValidator(_content)]
 Metadata = Annotated[dict[str, Any], BeforeValidator(_metadata)]
 Version = Annotated[int, Field(ge=0, le=2**31 - 1)]

@@ -12,9 +12,9 @@ from pydantic import AfterValidator
 from command_service.domain.collections import Collection
 from command_service.domain.commands import CommandContext, IdempotencyKey
 from command_service.domain.refusals import CollectionNotFoundError
-from command_service.models import Name, VectorId
 from command_service.service import CommandService
 from events_schema.base import EventMetadata
+from shared.http.fields import Name, VectorId
 from shared.http.problems import FieldError, ProblemError
 from shared.principal import Principal
 

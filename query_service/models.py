@@ -11,7 +11,6 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from events_schema.collections import IndexSpec, Metric, VectorType
-from events_schema.streams import NAME_PATTERN, is_name, vector_id_fault
 from query_service.freshness import DEFAULT_TIMEOUT_MS, MAX_TIMEOUT_MS
 from query_service.search import DEFAULT_EF_SEARCH, MAX_EF_SEARCH, MAX_K, Include
 from shared.embedding_input import EmbeddingInput
@@ -20,27 +19,12 @@ DEFAULT_PAGE = 100
 MAX_PAGE = 1_000
 
 
-def _name(value: str) -> str:
-    if not is_name(value):
-        raise PydanticCustomError("name", "a name matches {pattern}", {"pattern": NAME_PATTERN})
-    return value
-
-
-def _vector_id(value: str) -> str:
-    fault = vector_id_fault(value)
-    if fault is not None:
-        raise PydanticCustomError("vector_id", "{fault}", {"fault": fault})
-    return value
-
-
 def _no_provider(_value: str) -> str:
     raise PydanticCustomError(
         "embedding_provider", "no embedding provider is configured, so search by `embedding` instead of `query`"
     )
 
 
-Name = Annotated[str, AfterValidator(_name), Field(json_schema_extra={"pattern": NAME_PATTERN})]
-VectorId = Annotated[str, AfterValidator(_vector_id), Field(json_schema_extra={"minLength": 1, "maxLength": 255})]
 Part = Literal["content", "metadata", "embedding"]
 TimeoutMs = Annotated[int, Field(ge=0, le=MAX_TIMEOUT_MS, description="How long to wait for the consistency token.")]
 

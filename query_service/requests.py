@@ -14,8 +14,8 @@ from fastapi.responses import Response
 from orjson import dumps
 
 from query_service.freshness import Demand, read_tokens
-from query_service.models import Name, VectorId
 from query_service.service import QueryService
+from shared.http.fields import Name, VectorId
 from shared.tokens import ConsistencyToken
 
 

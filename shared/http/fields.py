@@ -1,0 +1,31 @@
+"""Names and ids as request bodies and paths carry them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
+
+from events_schema.streams import MAX_VECTOR_ID_CHARACTERS, NAME_PATTERN, is_name, vector_id_fault
+
+
+def _name(value: str) -> str:
+    if not is_name(value):
+        raise PydanticCustomError("name", "a name matches {pattern}", {"pattern": NAME_PATTERN})
+    return value
+
+
+def _vector_id(value: str) -> str:
+    fault = vector_id_fault(value)
+    if fault is not None:
+        raise PydanticCustomError("vector_id", "{fault}", {"fault": fault})
+    return value
+
+
+Name = Annotated[str, AfterValidator(_name), Field(json_schema_extra={"pattern": NAME_PATTERN})]
+VectorId = Annotated[
+    str,
+    AfterValidator(_vector_id),
+    Field(json_schema_extra={"minLength": 1, "maxLength": MAX_VECTOR_ID_CHARACTERS}),
+]
