@@ -8,6 +8,7 @@ from typing import Annotated
 
 from fastapi import Depends, Header, Path, Request
 from pydantic import AfterValidator
+from pydantic_core import PydanticCustomError
 
 from command_service.domain.collections import Collection
 from command_service.domain.commands import CommandContext, IdempotencyKey
@@ -34,7 +35,7 @@ VectorIdPath = Annotated[VectorId, Path(alias="id", description="The vector's id
 
 def _if_match(value: str | None) -> str | None:
     if value is not None and not _ETAG.match(value):
-        raise ValueError('If-Match is one ETag of this API, such as "3"')
+        raise PydanticCustomError("etag", 'one ETag of this API is expected, such as "3"')
     return value
 
 

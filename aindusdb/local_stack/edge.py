@@ -199,6 +199,8 @@ def create_app(settings: EdgeSettings) -> Starlette:
             Route("/ready", ready),
             Route("/metrics", lambda _request: metrics(registry)),
             Route("/api/v1/{path:path}", api, methods=METHODS),
+            # What is no path of ours the services refuse in their own words.
+            Route("/{path:path}", api, methods=METHODS),
         ],
         lifespan=lifespan,
     )

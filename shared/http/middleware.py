@@ -11,13 +11,14 @@ import time
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uuid_utils.compat import uuid7
 
-from shared.http.problems import ProblemError
+from shared.http.problems import FieldError, ProblemError
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}\Z")
 _log = structlog.get_logger("http")
@@ -90,6 +91,7 @@ class RequestMiddleware:
 
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
+                _check_encoding(scope)
                 async with asyncio.timeout(self._timeout_seconds):
                     await self._app(scope, self._bounded(scope, receive, body), send_with_id)
             except Exception as error:
@@ -152,6 +154,21 @@ class _Body:
     """How much of one request's body is in memory."""
 
     received: int = 0
+
+
+def _check_encoding(scope: Scope) -> None:
+    """What is no UTF-8 would reach the routes as replacement characters, and name something else than was meant.
+
+    Raises:
+        ProblemError: validation.
+    """
+    for part, raw in (("path", scope.get("raw_path") or b""), ("query", scope.get("query_string") or b"")):
+        if b"%" in raw or not raw.isascii():
+            try:
+                unquote_to_bytes(raw).decode()
+            except UnicodeDecodeError:
+                error = FieldError(pointer=part, type="encoding", detail=f"the {part} is not valid UTF-8")
+                raise ProblemError("validation", error.detail, errors=[error]) from None
 
 
 def _header(scope: Scope, name: bytes) -> bytes | None:

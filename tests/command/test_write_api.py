@@ -292,6 +292,7 @@ async def test_other_refusals_have_their_problem(service: httpx.AsyncClient) -> 
          "unsupported-media-type"),
         (await service.post(vectors, content=b"x" * (33 * 1024 * 1024)), 413, "body-too-large"),
         (await service.get("/nowhere"), 404, "route-not-found"),
+        (await service.put(f"{vectors}/%FF", json={"embedding": [1, 2, 3]}), 422, "validation"),
         (await service.put(f"{API}/collections", json={}), 405, "method-not-allowed"),
         (await service.put(f"{vectors}/search", json={"embedding": [1, 2, 3]}), 422, "validation"),
         (await service.delete(f"{vectors}/a", headers={"If-Match": "W/1"}), 422, "validation"),

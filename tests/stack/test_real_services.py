@@ -34,6 +34,9 @@ def test_what_is_written_is_found_before_and_after_a_restart(product: StackUnder
 
         document = edge.get("/openapi.json").json()
         assert {"post", "get"} <= set(document["paths"]["/api/v1/collections"])
+        assert len(edge.get("/docs/swagger-ui-bundle.js").content) > 100_000
+        nowhere = edge.get("/nowhere")
+        assert (nowhere.status_code, nowhere.json()["type"]) == (404, "/problems/route-not-found")
         status = product.status()
         assert all(process["state"] == "running" and process["restarts"] == 0 for process in status["processes"])
         assert status["log"]["head_position"] == status["log"]["watermark"] == 2
