@@ -131,14 +131,14 @@ class CommandBus:
         except EventDatabaseUnavailableError as error:
             for one in pending:
                 _answer(one, error)
-        except asyncpg.PostgresError as error:
+        except Exception as error:
             if len(pending) > 1:
                 _log.warning("a transaction failed; its commands are tried one by one", error=repr(error))
                 for one in pending:
                     await self._write([one])
             else:
-                _log.error("the event database refused a command", error=repr(error))
-                _answer(pending[0], AppendFailedError(f"the event database refused the append: {error}"))
+                _log.error("a command could not be appended", exc_info=error)
+                _answer(pending[0], AppendFailedError(f"the command could not be appended: {error}"))
         else:
             for one, answer in zip(pending, answers, strict=True):
                 _answer(one, answer)
@@ -148,7 +148,7 @@ class CommandBus:
 
         Raises:
             EventDatabaseUnavailableError: no connection within the time allowed; nothing was written.
-            asyncpg.PostgresError: the server refused a statement; nothing was written.
+            Whatever else keeps these commands from being appended; nothing was written.
         """
         for attempt in range(len(_RECONNECT_DELAYS)):
             connection = await self._connected()
@@ -163,6 +163,10 @@ class CommandBus:
                         await event_store.store_keys(connection, decided.keys, self._retention)
                     committing = decided
                     await connection.execute("COMMIT", timeout=self._settings.commit_timeout_seconds)
+            except ValueError:
+                # The driver could not encode a value. It calls that an InterfaceError too, but nothing is lost.
+                self._drop_connection()
+                raise
             except CONNECTION_LOST as error:
                 self._drop_connection()
                 _log.warning("the connection was lost", during_commit=committing is not None, error=repr(error))

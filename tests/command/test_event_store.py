@@ -264,11 +264,12 @@ async def test_unknown_outcome_of_a_commit_is_settled_by_the_log(
             assert recorded[operation.position].event_data["id"] == operation.id
 
 
-async def test_poisonous_command_does_not_fail_its_neighbours(bus: CommandBus, log: RawConnection) -> None:
+@pytest.mark.parametrize("poison", ["a\x00b", "a\ud800b"], ids=["found by COPY", "found on the way there"])
+async def test_poisonous_command_does_not_fail_its_neighbours(bus: CommandBus, log: RawConnection, poison: str) -> None:
     collection = await make_collection(bus)
     commands = [write(collection, create(f"n{number}")) for number in range(20)]
-    # The HTTP edge refuses NUL; here it gets through, and only COPY finds out.
-    commands.insert(7, write(collection, create("poison", "a\x00b")))
+    # The HTTP edge refuses both.
+    commands.insert(7, write(collection, create("poison", poison)))
     answers = await asyncio.gather(*map(bus.execute, commands), return_exceptions=True)
     assert isinstance(answers.pop(7), AppendFailedError)
     assert all(isinstance(answer, VectorsOutcome) for answer in answers)
