@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic.json_schema import DEFAULT_REF_TEMPLATE
+
 TOPIC = "aindusdb.events"
+_DEFINITIONS = DEFAULT_REF_TEMPLATE.removesuffix("{model}")
 API_VERSION = "1.0.0"
 
 _POSITION = {"type": "integer", "minimum": 0}
@@ -41,7 +44,11 @@ def asyncapi_document(schemas: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
                 "properties": {**_EVENT_HEADERS, "ce_type": {"const": event_type}},
                 "required": sorted(_EVENT_HEADERS.keys() - {"traceparent"}),
             },
-            "payload": {"schemaFormat": "application/schema+json;version=draft-2020-12", "schema": schema},
+            "payload": {
+                "schemaFormat": "application/schema+json;version=draft-2020-12",
+                "schema": _relocated(schema, f"#/components/messages/{event_type}/payload/schema/$defs/"),
+            },
+            "bindings": {"kafka": {"key": {"type": "string", "format": "uuid", "description": "The aggregate_id."}}},
         }
         for event_type, schema in sorted(schemas.items())
     }
@@ -65,7 +72,8 @@ def asyncapi_document(schemas: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
             "title": "AindusDB Core events",
             "version": API_VERSION,
             "description": "CloudEvents 1.0 in Kafka's binary content mode. A record's partition is murmur2 of the "
-            "aggregate_id's lower-case text, so the events of one aggregate are in order.",
+            "aggregate_id's lower-case text, so the events of one aggregate are in order. Values of headers are UTF-8 "
+            "text, numbers in decimal. This is the contract that the relay will keep: this version publishes nothing.",
             "license": {"name": "Apache-2.0"},
         },
         "defaultContentType": "application/json",
@@ -85,3 +93,16 @@ def asyncapi_document(schemas: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
         },
         "components": {"messages": messages},
     }
+
+
+def _relocated(schema: Any, definitions: str) -> Any:
+    """The schema with its references leading to `definitions`: within a document they start at the document's root."""
+    match schema:
+        case {"$ref": str(reference)}:
+            return {**schema, "$ref": reference.replace(_DEFINITIONS, definitions, 1)}
+        case dict():
+            return {key: _relocated(value, definitions) for key, value in schema.items()}
+        case list():
+            return [_relocated(value, definitions) for value in schema]
+        case _:
+            return schema

@@ -139,7 +139,11 @@ def _compare_defaults(old: _Schema | bool, new: _Schema | bool, where: str) -> I
 def _followed(schema: _Schema, root: _Schema) -> tuple[_Schema, _Schema]:
     """What the references lead to, and the keywords that stand beside them."""
     beside: _Schema = {}
+    passed: set[str] = set()
     while "$ref" in schema:
+        if schema["$ref"] in passed:
+            return _as_object(False), beside
+        passed.add(schema["$ref"])
         beside.update({key: value for key, value in schema.items() if key != "$ref"})
         found: Any = root
         for part in schema["$ref"].removeprefix("#").strip("/").split("/"):

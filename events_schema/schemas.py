@@ -19,7 +19,7 @@ from events_schema.asyncapi import asyncapi_document
 from events_schema.base import Event
 from events_schema.compatibility import incompatibilities
 from events_schema.registry import EVENT_TYPES
-from events_schema.upcasters import UPCASTERS
+from events_schema.upcasters import UPCASTERS, Upcaster
 
 HERE = Path(__file__).parent
 SCHEMAS = HERE / "json_schemas"
@@ -42,53 +42,70 @@ def file_name(event_type: str, version: int) -> str:
 
 
 def faults(
-    event_types: Mapping[str, type[Event]] = EVENT_TYPES, schemas: Path = SCHEMAS, samples: Path = SAMPLES
+    event_types: Mapping[str, type[Event]] = EVENT_TYPES,
+    schemas: Path = SCHEMAS,
+    samples: Path = SAMPLES,
+    upcasters: Mapping[tuple[str, int], Upcaster] = UPCASTERS,
 ) -> list[str]:
     """What keeps the committed schemas and samples from being true, as sentences; empty when all is well."""
     found: list[str] = []
     for event_type, model in event_types.items():
-        name = file_name(event_type, model.schema_version)
-        if not (samples / name).exists():
-            found.append(f"samples/{name} is missing: every version has a golden sample")
-        committed = schemas / name
-        if not committed.exists():
-            found.append(f"json_schemas/{name} is missing: run `python -m events_schema.schemas write`")
-            continue
-        old, new = json.loads(committed.read_text()), schema_of(model)
-        broken = incompatibilities(old, new)
-        if broken:
-            found.append(
-                f"{event_type} no longer reads what its version {model.schema_version} allowed ({'; '.join(broken)}): "
-                "raise schema_version and add an upcaster"
-            )
-        elif old != new:
-            found.append(f"json_schemas/{name} is not what the code says: run `python -m events_schema.schemas write`")
-        found += [
-            f"{event_type} has no upcaster from version {version}"
-            for version in range(1, model.schema_version)
-            if (event_type, version) not in UPCASTERS
-        ]
-    for committed in sorted(schemas.glob("*.json")):
-        event_type, _, version = committed.stem.rpartition(".v")
-        known = event_types.get(event_type)
-        if known is None or known.schema_version < int(version):
-            found.append(f"json_schemas/{committed.name} has no event type any more: events of it are in logs for ever")
+        for version in range(1, model.schema_version + 1):
+            name = file_name(event_type, version)
+            if not (samples / name).exists():
+                found.append(f"samples/{name} is missing: every version has a golden sample")
+            if not (schemas / name).exists():
+                found.append(f"json_schemas/{name} is missing: {_hint(version, model.schema_version)}")
+            if version < model.schema_version and (event_type, version) not in upcasters:
+                found.append(f"{event_type} has no upcaster from version {version}")
+        found += _departures(model, schemas)
+    for folder in (schemas, samples):
+        for committed in sorted(folder.glob("*.json")):
+            event_type, _, version_text = committed.stem.rpartition(".v")
+            known = event_types.get(event_type)
+            if known is None or known.schema_version < int(version_text):
+                found.append(
+                    f"{folder.name}/{committed.name} has no event type any more: events of it are in logs for ever"
+                )
     return found
 
 
-def write() -> list[str]:
-    """Writes what is missing or compatibly changed; answers with the changes it refused."""
+def _departures(model: type[Event], schemas: Path) -> list[str]:
+    """How the code's schema of the current version differs from the committed one."""
+    name = file_name(model.event_type, model.schema_version)
+    if not (schemas / name).exists():
+        return []
+    old, new = json.loads((schemas / name).read_text()), schema_of(model)
+    if broken := incompatibilities(old, new):
+        promise = f"{model.event_type} no longer reads what its version {model.schema_version} allowed"
+        return [f"{promise} ({'; '.join(broken)}): raise schema_version and add an upcaster"]
+    if old != new:
+        return [f"json_schemas/{name} is not what the code says: {_hint(1, 1)}"]
+    return []
+
+
+def _hint(version: int, current: int) -> str:
+    return "run `python -m events_schema.schemas write`" if version == current else "restore it from the history"
+
+
+def write(
+    event_types: Mapping[str, type[Event]] = EVENT_TYPES, schemas: Path = SCHEMAS, document: Path = ASYNCAPI
+) -> list[str]:
+    """Writes what is missing or compatibly changed; if it refuses a change, it says so and writes nothing."""
     refused: list[str] = []
-    SCHEMAS.mkdir(exist_ok=True)
-    for event_type, model in EVENT_TYPES.items():
-        path = SCHEMAS / file_name(event_type, model.schema_version)
+    changed: dict[Path, str] = {}
+    for event_type, model in event_types.items():
+        path = schemas / file_name(event_type, model.schema_version)
         schema = schema_of(model)
         broken = incompatibilities(json.loads(path.read_text()), schema) if path.exists() else []
         if broken:
             refused.append(f"{path.name}: {'; '.join(broken)}")
-        else:
-            path.write_text(_json(schema))
-    ASYNCAPI.write_text(_asyncapi())
+        changed[path] = _json(schema)
+    if not refused:
+        schemas.mkdir(exist_ok=True)
+        changed[document] = _asyncapi(event_types)
+        for path, text in changed.items():
+            path.write_text(text)
     return refused
 
 
@@ -96,9 +113,9 @@ def _json(document: dict[str, Any]) -> str:
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
-def _asyncapi() -> str:
+def _asyncapi(event_types: Mapping[str, type[Event]] = EVENT_TYPES) -> str:
     # JSON is YAML, so no YAML library is needed to write it, and any to read it.
-    return _json(asyncapi_document({name: schema_of(model) for name, model in EVENT_TYPES.items()}))
+    return _json(asyncapi_document({name: schema_of(model) for name, model in event_types.items()}))
 
 
 def main(arguments: list[str]) -> int:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-import structlog
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
@@ -23,25 +22,18 @@ from shared.settings import HttpSettings
 from shared.strict_json import MalformedJsonError, parse_json
 
 API_PREFIX = "/api/v1"
+LARGE_BODY_BYTES = 64 * 1024
+"""From this size on, a body is parsed and validated in a thread, so that small requests are not held up."""
+
 _PERMISSION = "x-permission"
 _PROBLEM_OF_ERROR_TYPE = {
     "not_finite": "not-finite",
-    "zero_vector": "zero-vector",
-    "dimension_mismatch": "dimension-mismatch",
-    "invalid_filter": "invalid-filter",
-    "malformed_token": "malformed-token",
 }
 """Pydantic error types that have a problem of their own; all others are `validation`."""
-
-_log = structlog.get_logger("http")
 
 
 class UndeclaredRouteError(Exception):
     """A route declares no permission, so the application does not start."""
-
-
-LARGE_BODY_BYTES = 64 * 1024
-"""From this size on, a body is parsed and validated in a thread, so that small requests are not held up."""
 
 
 class StrictRequest(Request):

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as npst
 
 from events_schema.base import Event
-from events_schema.embedding import decode, decode_many, encode
+from events_schema.embedding import Float32Array, decode, decode_many, encode
 from events_schema.registry import EVENT_TYPES, decode_event
 from events_schema.schemas import SAMPLES
-from events_schema.streams import collection_stream, is_name, vector_id_fault, vector_stream
+from events_schema.streams import RESERVED_VECTOR_IDS, collection_stream, is_name, vector_id_fault, vector_stream
 from events_schema.upcasters import UnreadableEventError
 
 
@@ -80,6 +80,14 @@ def test_event_that_cannot_be_understood_is_refused_with_the_reason(
         decode_event(event_type, version, data, event_types=TYPES, upcasters=CHAIN)
 
 
+def test_chain_with_a_missing_step_reads_only_what_lies_behind_it() -> None:
+    broken = {("Renamed", 1): _title_became_name}
+    with pytest.raises(UnreadableEventError, match="no upcaster from schema version 2"):
+        decode_event("Renamed", 1, {"title": "a"}, event_types=TYPES, upcasters=broken)
+    whole = {"name": "a", "language": "en"}
+    assert decode_event("Renamed", 3, whole, event_types=TYPES, upcasters=broken) == Renamed(**whole)
+
+
 def test_absent_field_means_not_changed_and_null_is_a_value() -> None:
     cleared = decode_event("VectorUpdated", 1, {"id": "a", "content": None})
     untouched = decode_event("VectorUpdated", 1, {"id": "a"})
@@ -87,22 +95,34 @@ def test_absent_field_means_not_changed_and_null_is_a_value() -> None:
     assert untouched.event_data() == {"id": "a"}
 
 
-float32s = npst.arrays(np.float32, st.integers(1, 40), elements=st.floats(width=32, allow_nan=True))
+# Every bit pattern: subnormals, both zeros, infinities, and NaN with any payload.
+bit_patterns = st.integers(0, 2**32 - 1) | st.sampled_from(
+    [0x00000001, 0x007FFFFF, 0x80000001, 0x00800000, 0x80000000, 0x7F800000, 0x7F800001, 0xFFC12345]
+)
 
 
-@given(float32s)
-def test_embedding_survives_bit_by_bit(embedding: np.ndarray[Any, np.dtype[np.float32]]) -> None:
-    assert decode(encode(embedding)).tobytes() == embedding.astype("<f4").tobytes()
+def of_bits(rows: list[list[int]]) -> Float32Array:
+    return np.array(rows, dtype="<u4").view("<f4")
 
 
-@given(st.integers(1, 8), st.integers(1, 20), st.randoms(use_true_random=False))
-def test_many_embeddings_decode_as_each_alone(dimension: int, number: int, random: Any) -> None:
-    rows = np.array([[random.uniform(-1, 1) for _ in range(dimension)] for _ in range(number)], dtype=np.float32)
-    texts = [encode(row) for row in rows]
-    assert np.array_equal(decode_many(texts, dimension), rows)
-    assert all(np.array_equal(decode(text), row) for text, row in zip(texts, rows, strict=True))
-    with pytest.raises(ValueError, match="differs from the collection's dimension"):
-        decode_many(texts, dimension + 1)
+@given(st.lists(bit_patterns, min_size=1, max_size=40))
+@example([0x00000001, 0x80000000, 0x7F800001])
+def test_embedding_survives_bit_by_bit(bits: list[int]) -> None:
+    embedding = of_bits([bits])[0]
+    assert decode(encode(embedding)).tobytes() == embedding.tobytes()
+    assert decode(encode(embedding.astype(">f4"))).tobytes() == embedding.tobytes()
+
+
+@given(st.integers(1, 8).flatmap(lambda n: st.lists(st.lists(bit_patterns, min_size=n, max_size=n), max_size=20)))
+def test_many_embeddings_decode_as_each_alone(rows: list[list[int]]) -> None:
+    dimension = len(rows[0]) if rows else 3
+    texts = [encode(row) for row in of_bits(rows)] if rows else []
+    together = decode_many(texts, dimension)
+    assert together.shape == (len(rows), dimension)
+    assert [row.tobytes() for row in together] == [decode(text).tobytes() for text in texts]
+    if rows:
+        with pytest.raises(ValueError, match="differs from the collection's dimension"):
+            decode_many(texts, dimension + 1)
 
 
 @pytest.mark.parametrize("text", ["!", "AAA", "AAAA=", "é"])
@@ -113,12 +133,26 @@ def test_text_that_is_no_base64_is_refused(text: str) -> None:
         decode_many([text], 1)
 
 
-@given(st.text(max_size=300))
-def test_vector_id_that_passes_can_be_stored_and_addressed(text: str) -> None:
-    if vector_id_fault(text) is None:
-        assert 1 <= len(text) <= 255
-        assert len(text.encode()) <= 512
-        assert not set(text) & set("/\x00\x1f\x7f")
+texts = st.text(st.characters(), max_size=300) | st.text(
+    st.sampled_from("a/.é\u0301\x00\x7f\x85\ud800漢😀"), max_size=300
+)
+
+
+@given(texts | st.sampled_from(sorted(RESERVED_VECTOR_IDS | {".", "..", "...", "\u212b"})))
+@example("a" * 255)
+@example("a" * 256)
+@example("😀" * 128)
+@example("😀" * 129)
+def test_vector_ids_are_exactly_what_the_rule_says(text: str) -> None:
+    allowed = (
+        1 <= len(text) <= 255
+        and all(unicodedata.category(character) not in ("Cc", "Cs") and character != "/" for character in text)
+        and len(text.encode("utf-8", "surrogatepass")) <= 512
+        and text not in (".", "..")
+        and text not in ("search", "batch", "import", "count", "scroll", "recommend", "delete", "patch")
+        and unicodedata.normalize("NFC", text) == text
+    )
+    assert (vector_id_fault(text) is None) == allowed
 
 
 @pytest.mark.parametrize("name", ["a", "0", "a_b-c", "a" * 63])
