@@ -21,13 +21,15 @@ _EVENT_HEADERS: dict[str, Any] = {
     "ce_specversion": {"const": "1.0"},
     "ce_id": {"type": "string", "format": "uuid", "description": "The event_id."},
     "ce_type": {"type": "string", "description": "The event type."},
-    "ce_source": {"type": "string", "description": "The log, as a URI reference."},
+    "ce_source": {"type": "string", "description": "The event log: urn:uuid and the log_id."},
     "ce_subject": {"type": "string", "description": "The aggregate_id."},
     "ce_time": {"type": "string", "format": "date-time"},
     "position": {**_POSITION, "minimum": 1},
     "version": {"type": "integer", "minimum": 1, "description": "The aggregate's version."},
     "schema_version": {"type": "integer", "minimum": 1},
     "tenant": {"type": "string"},
+    "collection_id": {"type": "string", "format": "uuid"},
+    "aggregate_type": {"enum": ["collection", "vector"]},
     "traceparent": {"type": "string", "description": "W3C trace context, where the request had one."},
     **_FEED_HEADERS,
 }
@@ -73,7 +75,7 @@ def asyncapi_document(schemas: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
             "version": API_VERSION,
             "description": "CloudEvents 1.0 in Kafka's binary content mode. A record's partition is murmur2 of the "
             "aggregate_id's lower-case text, so the events of one aggregate are in order. Values of headers are UTF-8 "
-            "text, numbers in decimal. This is the contract that the relay will keep: this version publishes nothing.",
+            "text, numbers in decimal.",
             "license": {"name": "Apache-2.0"},
         },
         "defaultContentType": "application/json",

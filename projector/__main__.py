@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import uvloop
 from fastapi import FastAPI
 
 from projector.announcer import ChangeAnnouncer
 from projector.consumer import Consumer
+from projector.kafka_source import open_kafka_source
 from projector.metrics import ProjectorMetrics, observe_forever
 from projector.retirement import retire_forever
 from projector.settings import ProjectorSettings
-from projector.source import open_event_log
+from projector.source import EventSource, open_log_source
 from shared.http.health import create_health_application
 from shared.http.server import serve
 from shared.postgres import Pool, create_pool
@@ -22,20 +23,16 @@ from shared.settings import settings_from_environment
 from shared.telemetry import configure_logging, process_registry
 
 
+def open_source(settings: ProjectorSettings) -> AbstractAsyncContextManager[EventSource]:
+    """Kafka where it is configured, else the event log itself."""
+    return open_kafka_source(settings) if settings.kafka_bootstrap else open_log_source(settings)
+
+
 def create_app(settings: ProjectorSettings) -> FastAPI:
-    """
-    Raises:
-        SystemExit: Kafka is configured, which this version does not read from.
-    """
-    if settings.kafka_bootstrap:
-        raise SystemExit(
-            "AINDUSDB_KAFKA_BOOTSTRAP is set, but this version of the projector does not read from Kafka yet; unset "
-            "it: the projector then reads the event log itself"
-        )
     registry = process_registry()
     metrics = ProjectorMetrics(registry)
     announcer = ChangeAnnouncer(settings.redis_url.get_secret_value() if settings.redis_url else None)
-    consumer = Consumer(settings, lambda: open_event_log(settings), announcer, metrics)
+    consumer = Consumer(settings, lambda: open_source(settings), announcer, metrics)
     pools: dict[str, Pool] = {}
 
     @asynccontextmanager

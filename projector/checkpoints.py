@@ -2,41 +2,56 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
 import asyncpg
 import structlog
 
-from events_schema.base import RecordedEvent
-from projector.errors import CheckpointMismatchError
-from projector.source import EventSource
+from projector.errors import CheckpointMismatchError, LayoutChangedError
+from projector.event_log import EventLog
+from projector.runs import Layout, Run
 from shared.postgres import Connection
 from shared.read_model.tables import PROJECTION
 
 LOCK_TIMEOUT_SECONDS = 3
-"""The lock_timeout of every session that locks checkpoints, and how long a holder may be silent."""
+"""How long a transaction waits for a lock, and how long a holder of checkpoints may be silent."""
 
-_CREATE = """
-INSERT INTO projection_checkpoints (projection, partition, position, log_id, partition_count)
-VALUES ($1, $2, 0, $3, $4) ON CONFLICT DO NOTHING
-"""
+_COLUMNS = "c.partition, c.position, c.event_id, c.log_id, c.feed, c.partition_count"
 
-_READ = """
-SELECT partition, position, event_id, log_id, partition_count FROM projection_checkpoints
-WHERE projection = $1 ORDER BY partition
-"""
+_READ = f"SELECT {_COLUMNS} FROM projection_checkpoints c WHERE c.projection = $1 ORDER BY c.partition"  # noqa: S608
 
-_LOCK = f"{_READ} FOR UPDATE"
+# The bounds travel with the statement and end with the transaction, so that any pooler may stand in between.
+_LOCK = f"""
+WITH bounds AS MATERIALIZED (
+    SELECT set_config('lock_timeout', '{LOCK_TIMEOUT_SECONDS}s', true),
+           set_config('idle_in_transaction_session_timeout', '2s', true)
+)
+SELECT {_COLUMNS} FROM bounds, projection_checkpoints c
+WHERE c.projection = $1 AND c.partition = ANY($2::int[]) ORDER BY c.partition FOR UPDATE OF c
+"""  # noqa: S608
 
 _MOVE = """
-UPDATE projection_checkpoints SET position = $3, event_id = $4, updated_at = clock_timestamp()
-WHERE projection = $1 AND partition = $2
+UPDATE projection_checkpoints c SET position = m.position, event_id = m.event_id, updated_at = clock_timestamp()
+FROM unnest($2::int[], $3::bigint[], $4::uuid[]) AS m(partition, position, event_id)
+WHERE c.projection = $1 AND c.partition = m.partition
+"""
+
+# Two projectors with different sources may both find no checkpoints.
+_LOCK_LAYOUT = "SELECT pg_advisory_xact_lock(7120031001)"
+
+_DELETE = "DELETE FROM projection_checkpoints WHERE projection = $1"
+
+_INSERT = """
+INSERT INTO projection_checkpoints (projection, partition, position, event_id, log_id, feed, partition_count)
+SELECT $1, n, $2, $3, $4, $5, $6 FROM generate_series(0, $6::int - 1) n
+WHERE NOT EXISTS (SELECT FROM projection_checkpoints WHERE projection = $1)
 """
 
 # A row's lock is kept in its xmax: the transaction that holds it also holds the lock on its own number.
 _END_FROZEN_HOLDERS = """
-SELECT a.pid, pg_terminate_backend(a.pid) AS ended
+SELECT DISTINCT a.pid, pg_terminate_backend(a.pid) AS ended
 FROM projection_checkpoints c
 JOIN pg_locks l ON l.locktype = 'transactionid' AND l.granted AND l.transactionid = c.xmax
 JOIN pg_stat_activity a USING (pid)
@@ -49,58 +64,80 @@ _log = structlog.get_logger("checkpoints")
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """All events up to `position` are in the read model; `event_id` is the last one's, None at position 0."""
+    """All of a partition's events up to `position` are in the read model; `event_id` is that of the log's event there,
+    None at position 0."""
 
     partition: int
     position: int
     event_id: UUID | None
-    log_id: UUID
-    partition_count: int
+    layout: Layout
 
 
-def _checkpoints(rows: list[asyncpg.Record]) -> list[Checkpoint]:
+def _checkpoints(rows: Sequence[asyncpg.Record]) -> list[Checkpoint]:
     return [
-        Checkpoint(row["partition"], row["position"], row["event_id"], row["log_id"], row["partition_count"])
+        Checkpoint(
+            row["partition"],
+            row["position"],
+            row["event_id"],
+            Layout(row["log_id"], row["feed"], row["partition_count"]),
+        )
         for row in rows
     ]
 
 
-def _own(checkpoints: list[Checkpoint], partition: int) -> Checkpoint:
-    for checkpoint in checkpoints:
-        if checkpoint.partition == partition:
-            return checkpoint
-    raise CheckpointMismatchError(
-        f"the checkpoint of partition {partition} is gone from the read database. Restart the projector, which "
-        "makes it anew, only if the read model is empty too; else restore the read database"
-    )
+async def read_checkpoints(connection: Connection) -> list[Checkpoint]:
+    """All of the projection's, by partition."""
+    return _checkpoints(await connection.fetch(_READ, PROJECTION))
 
 
-async def verified_checkpoint(connection: Connection, source: EventSource) -> Checkpoint:
-    """The source's checkpoint, made if there is none yet, and compared with the log.
+async def read_positions(connection: Connection) -> dict[int, int]:
+    """Partition -> position."""
+    return {checkpoint.partition: checkpoint.position for checkpoint in await read_checkpoints(connection)}
+
+
+async def verified_checkpoints(connection: Connection, log: EventLog, layout: Layout) -> list[Checkpoint]:
+    """All checkpoints, made in `layout` if there are none yet, and compared with the log. They may be in another one.
 
     Raises:
-        CheckpointMismatchError: it is the checkpoint of another log or beyond the end of this one.
+        CheckpointMismatchError: they are those of another log, beyond the end of this one, or incomplete.
     """
-    log_id = await source.log_id()
-    await connection.execute(_CREATE, PROJECTION, source.partition, log_id, source.partition_count)
-    checkpoint = _own(_checkpoints(await connection.fetch(_READ, PROJECTION)), source.partition)
-    _check_partitions(checkpoint, source)
-    check_log(checkpoint, log_id)
-    if checkpoint.position == 0:
-        return checkpoint
-    event_id = await source.event_id_at(checkpoint.position)
-    if event_id is None:
-        head = await source.head()
+    checkpoints = await read_checkpoints(connection)
+    if not checkpoints:
+        await _create(connection, layout)
+        checkpoints = await read_checkpoints(connection)
+    count = checkpoints[0].layout.partition_count
+    if [checkpoint.partition for checkpoint in checkpoints] != list(range(count)):
         raise CheckpointMismatchError(
-            f"the read model is at position {checkpoint.position}, but the event log ends at {head.position}: "
-            f"the log has lost events or is another one. {_REMEDY}"
+            f"the read database has checkpoints of {len(checkpoints)} partitions where {count} belong. Restore the "
+            f"read database, or else: {_REMEDY}"
         )
-    if event_id != checkpoint.event_id:
+    check_log(checkpoints, layout.log_id)
+    await _check_events(checkpoints, log)
+    return checkpoints
+
+
+async def _create(connection: Connection, layout: Layout) -> None:
+    async with connection.transaction():
+        await connection.execute(_LOCK_LAYOUT)
+        await connection.execute(_INSERT, PROJECTION, 0, None, layout.log_id, layout.feed, layout.partition_count)
+
+
+async def _check_events(checkpoints: Sequence[Checkpoint], log: EventLog) -> None:
+    found = await log.event_ids([checkpoint.position for checkpoint in checkpoints])
+    for checkpoint in checkpoints:
+        event_id = found.get(checkpoint.position)
+        if checkpoint.position == 0 or event_id == checkpoint.event_id:
+            continue
+        if event_id is None:
+            head = await log.head()
+            raise CheckpointMismatchError(
+                f"the read model is at position {checkpoint.position}, but the event log ends at {head.position}: "
+                f"the log has lost events or is another one. {_REMEDY}"
+            )
         raise CheckpointMismatchError(
             f"position {checkpoint.position} of the event log is event {event_id}, but the read model was built from "
             f"event {checkpoint.event_id} there: the log was restored or rewritten. {_REMEDY}"
         )
-    return checkpoint
 
 
 _REMEDY = (
@@ -109,40 +146,65 @@ _REMEDY = (
 )
 
 
-def check_log(checkpoint: Checkpoint, log_id: UUID) -> None:
+def check_log(checkpoints: Sequence[Checkpoint], log_id: UUID) -> None:
     """
     Raises:
-        CheckpointMismatchError: the checkpoint is of another log.
+        CheckpointMismatchError: a checkpoint is of another log.
     """
-    if checkpoint.log_id != log_id:
-        raise CheckpointMismatchError(
-            f"the read model was built from event log {checkpoint.log_id}, but the event database holds log {log_id}: "
-            f"it was restored or is another one. {_REMEDY}"
-        )
+    for checkpoint in checkpoints:
+        if checkpoint.layout.log_id != log_id:
+            raise CheckpointMismatchError(
+                f"the read model was built from event log {checkpoint.layout.log_id}, but the event database holds log "
+                f"{log_id}: it was restored or is another one. {_REMEDY}"
+            )
 
 
-def _check_partitions(checkpoint: Checkpoint, source: EventSource) -> None:
-    if checkpoint.partition_count != source.partition_count:
-        raise CheckpointMismatchError(
-            f"the checkpoints are of {checkpoint.partition_count} partitions, but the events come in "
-            f"{source.partition_count}. Start the projector with the source that it had before"
-        )
-
-
-async def lock_checkpoints(connection: Connection, partition: int) -> Checkpoint:
-    """Locks all rows of the projection for the rest of the transaction, in partition order; returns this one's.
+async def lock_checkpoints(connection: Connection, partitions: Sequence[int], layout: Layout) -> dict[int, int]:
+    """Locks the checkpoints of these partitions for the rest of the transaction, in order; returns their positions.
 
     What the transaction reads after this, in statements of their own, is what the last holder committed.
 
     Raises:
         asyncpg.LockNotAvailableError: another one held them for LOCK_TIMEOUT_SECONDS; see `end_frozen_holders`.
-        CheckpointMismatchError: the row is gone.
+        CheckpointMismatchError: they are those of another log.
+        LayoutChangedError: they are dealt out otherwise by now.
     """
-    return _own(_checkpoints(await connection.fetch(_LOCK, PROJECTION)), partition)
+    checkpoints = _checkpoints(await connection.fetch(_LOCK, PROJECTION, partitions))
+    check_log(checkpoints, layout.log_id)
+    if len(checkpoints) != len(partitions) or any(checkpoint.layout != layout for checkpoint in checkpoints):
+        raise LayoutChangedError
+    return {checkpoint.partition: checkpoint.position for checkpoint in checkpoints}
 
 
-async def move_checkpoint(connection: Connection, partition: int, last: RecordedEvent) -> None:
-    await connection.execute(_MOVE, PROJECTION, partition, last.position, last.event_id)
+async def move_checkpoints(connection: Connection, runs: Sequence[Run]) -> None:
+    """To the end of each run."""
+    await connection.execute(
+        _MOVE,
+        PROJECTION,
+        [run.partition for run in runs],
+        [run.to for run in runs],
+        [run.event_id for run in runs],
+    )
+
+
+async def replace_layout(connection: Connection, old: Layout, new: Layout) -> bool:
+    """Deals the checkpoints out in another way, if they are all at one position; whether they were."""
+    try:
+        async with connection.transaction():
+            await connection.execute(_LOCK_LAYOUT)
+            checkpoints = _checkpoints(await connection.fetch(_LOCK, PROJECTION, list(range(old.partition_count))))
+            if any(checkpoint.layout != old for checkpoint in checkpoints):
+                return False
+            if len({(checkpoint.position, checkpoint.event_id) for checkpoint in checkpoints}) != 1:
+                return False
+            position, event_id = checkpoints[0].position, checkpoints[0].event_id
+            await connection.execute(_DELETE, PROJECTION)
+            await connection.execute(_INSERT, PROJECTION, position, event_id, new.log_id, new.feed, new.partition_count)
+    except asyncpg.LockNotAvailableError:
+        await end_frozen_holders(connection)
+        return False
+    _log.info("dealt the checkpoints out anew", position=position, feed=new.feed, partitions=new.partition_count)
+    return True
 
 
 async def end_frozen_holders(connection: Connection) -> None:

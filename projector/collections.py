@@ -13,7 +13,7 @@ from events_schema.embedding import EmbeddingSpec
 from events_schema.registry import AnyEvent, decode_event
 from events_schema.vectors import VectorCreated, VectorDeleted, VectorUpdated
 from projector.errors import UnprojectableEventError
-from projector.source import EventSource
+from projector.event_log import EventLog
 from projector.tables import create_tables
 from shared.postgres import Connection
 from shared.read_model.tables import embeddings_table, records_table
@@ -77,7 +77,7 @@ class LiveCollection:
         return embeddings_table(self.collection_id, self.generation)
 
 
-async def apply_collection_event(connection: Connection, recorded: RecordedEvent, source: EventSource) -> None:
+async def apply_collection_event(connection: Connection, recorded: RecordedEvent, log: EventLog) -> None:
     """Brings the catalogue to the event, and the collection's tables with it. An event that the catalogue has
     already (it was folded from the log, ahead of its turn) changes nothing.
 
@@ -91,7 +91,7 @@ async def apply_collection_event(connection: Connection, recorded: RecordedEvent
         return
     match event:
         case CollectionCreated():
-            await _create(connection, recorded, event, source)
+            await _create(connection, recorded, event, log)
         case CollectionUpdated() | CollectionDeleted() if known_version is None:
             raise UnprojectableEventError(f"the collection {recorded.collection_id} was never created")
         case CollectionUpdated():
@@ -114,7 +114,7 @@ async def apply_collection_event(connection: Connection, recorded: RecordedEvent
 
 
 async def live_collections(
-    connection: Connection, collection_ids: Collection[UUID], source: EventSource
+    connection: Connection, collection_ids: Collection[UUID], log: EventLog
 ) -> Mapping[UUID, LiveCollection]:
     """Those that are not deleted. One that the catalogue does not have, because its vector's event came before its
     own, is folded from the log.
@@ -125,7 +125,7 @@ async def live_collections(
     rows = await connection.fetch(_READ, list(collection_ids))
     unknown = set(collection_ids) - {row["collection_id"] for row in rows}
     for collection_id in sorted(unknown):
-        await _fold_from_log(connection, collection_id, source)
+        await _fold_from_log(connection, collection_id, log)
     if unknown:
         rows = await connection.fetch(_READ, list(collection_ids))
     return {
@@ -140,18 +140,16 @@ async def live_collections(
     }
 
 
-async def _fold_from_log(connection: Connection, collection_id: UUID, source: EventSource) -> None:
-    stream = await source.collection_stream(collection_id)
+async def _fold_from_log(connection: Connection, collection_id: UUID, log: EventLog) -> None:
+    stream = await log.collection_stream(collection_id)
     if not stream:
         raise UnprojectableEventError(f"the event log has no collection {collection_id}")
     for recorded in stream:
-        await apply_collection_event(connection, recorded, source)
+        await apply_collection_event(connection, recorded, log)
 
 
-async def _create(
-    connection: Connection, recorded: RecordedEvent, event: CollectionCreated, source: EventSource
-) -> None:
-    deletion = await _deletion_before_reuse(connection, recorded, event.name, source)
+async def _create(connection: Connection, recorded: RecordedEvent, event: CollectionCreated, log: EventLog) -> None:
+    deletion = await _deletion_before_reuse(connection, recorded, event.name, log)
     await connection.execute(
         _INSERT,
         recorded.collection_id,
@@ -175,7 +173,7 @@ async def _create(
 
 
 async def _deletion_before_reuse(
-    connection: Connection, recorded: RecordedEvent, name: str, source: EventSource
+    connection: Connection, recorded: RecordedEvent, name: str, log: EventLog
 ) -> RecordedEvent | None:
     """The new collection's own deletion, if its name is known to be in use again already.
 
@@ -185,10 +183,10 @@ async def _deletion_before_reuse(
     bearer: UUID | None = await connection.fetchval(_BEARER_OF_NAME, recorded.tenant, name)
     if bearer is None:
         return None
-    await _fold_from_log(connection, bearer, source)
+    await _fold_from_log(connection, bearer, log)
     if await connection.fetchval(_BEARER_OF_NAME, recorded.tenant, name) is None:
         return None
-    return (await source.collection_stream(recorded.collection_id))[-1]
+    return (await log.collection_stream(recorded.collection_id))[-1]
 
 
 async def _delete(connection: Connection, recorded: RecordedEvent) -> None:

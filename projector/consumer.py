@@ -1,48 +1,42 @@
-"""Applies the log to the read model: a batch, one transaction, the checkpoint in it."""
+"""Applies the log to the read model: a batch, one transaction, the checkpoints in it."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from uuid import UUID
 
 import asyncpg
 import structlog
+from aiokafka.errors import KafkaError
 
-from events_schema.base import RecordedEvent
 from projector.announcer import ChangeAnnouncer
-from projector.checkpoints import (
-    LOCK_TIMEOUT_SECONDS,
-    check_log,
-    end_frozen_holders,
-    lock_checkpoints,
-    move_checkpoint,
-    verified_checkpoint,
-)
-from projector.errors import POISON, CheckpointMismatchError
+from projector.checkpoints import end_frozen_holders, lock_checkpoints, move_checkpoints
+from projector.errors import POISON, CheckpointMismatchError, LayoutChangedError, NoFeedError
+from projector.layout import settled_positions
 from projector.metrics import ProjectorMetrics
 from projector.parking import Attempts, Outcome, park, project_isolating, project_whole, read_parked_streams
 from projector.projection import record_changes
+from projector.runs import Layout, Run
 from projector.settings import ProjectorSettings
 from projector.source import EventSource
 from shared.event_log import LogCorruptionError
+from shared.kafka.records import ForeignRecordError
+from shared.kafka.topic import TopicMismatchError
 from shared.postgres import CONNECTION_LOST, Connection, connect
 
 _FIRST_RETRY_SECONDS = 0.1
 _LAST_RETRY_SECONDS = 5.0
 
-_SESSION = {"idle_in_transaction_session_timeout": "2s", "lock_timeout": f"{LOCK_TIMEOUT_SECONDS}s"}
-
 _log = structlog.get_logger("projector")
 
 
 class TriesLeftError(Exception):
-    """The event at `position` could not be applied and is to be tried again before it is parked."""
+    """The events at `positions` could not be applied and are to be tried again before they are parked."""
 
-    def __init__(self, position: int) -> None:
-        super().__init__(f"position {position} cannot be applied yet")
-        self.position = position
+    def __init__(self, positions: Sequence[int]) -> None:
+        super().__init__(f"positions {', '.join(map(str, positions))} cannot be applied yet")
+        self.positions = frozenset(positions)
 
 
 class Consumer:
@@ -55,7 +49,7 @@ class Consumer:
         announcer: ChangeAnnouncer,
         metrics: ProjectorMetrics,
     ) -> None:
-        self.fault: str | None = "the checkpoint is not yet compared with the event log"
+        self.fault: str | None = "the checkpoints are not yet compared with the event log"
         self._settings = settings
         self._open_source = open_source
         self._announcer = announcer
@@ -73,17 +67,28 @@ class Consumer:
             self._source.wake()
 
     async def run(self) -> None:
-        """Every connection is made anew after a failure, so that the checkpoint is compared with the log again."""
+        """Every connection is made anew after a failure, so that the checkpoints are compared with the log again."""
         while not self._stopping.is_set():
             try:
                 async with self._open_source() as source, self._opened_read_database() as connection:
                     self._source = source
                     await self._follow(connection, source)
-            except (CheckpointMismatchError, LogCorruptionError) as error:
+            except (CheckpointMismatchError, LogCorruptionError, ForeignRecordError, TopicMismatchError) as error:
                 self._report(str(error))
                 await self._pause(self._settings.recheck_interval_seconds)
+            except NoFeedError as error:
+                self._report(str(error))
+                await self._back_off()
+            except LayoutChangedError:
+                _log.info("the events come in another way now; looking again")
+                await self._pause(_FIRST_RETRY_SECONDS)
             except CONNECTION_LOST as error:
                 self._report(f"a database is away ({type(error).__name__}: {error}); trying again")
+                await self._back_off()
+            except KafkaError as error:
+                self._report(
+                    f"Kafka at {self._settings.kafka_bootstrap} is away ({type(error).__name__}: {error}); trying again"
+                )
                 await self._back_off()
             except Exception as error:
                 if not _passes(error):
@@ -95,99 +100,99 @@ class Consumer:
 
     @asynccontextmanager
     async def _opened_read_database(self) -> AsyncIterator[Connection]:
-        dsn = self._settings.read_dsn.get_secret_value()
-        connection = await connect(dsn, self._settings, server_settings=_SESSION, vectors=True)
+        connection = await connect(self._settings.read_dsn.get_secret_value(), self._settings, vectors=True)
         try:
             yield connection
         finally:
             connection.terminate()
 
     async def _follow(self, connection: Connection, source: EventSource) -> None:
-        checkpoint = await verified_checkpoint(connection, source)
-        position = checkpoint.position
-        self._metrics.watermark.set(position)
-        batch = await source.read(position, self._batch_limit)
+        async def apply(runs: Sequence[Run], layout: Layout) -> Mapping[int, int]:
+            return await self._apply(connection, runs, source, layout)
+
+        source.moved(await settled_positions(connection, source, self._batch_limit, apply))
         while not self._stopping.is_set():
             self._well()
-            if not batch:
-                await source.wait(self._settings.poll_interval_seconds)
-                batch = await source.read(position, self._batch_limit)
-                continue
-            expected = batch[-1].position
-            position, following = await asyncio.gather(
-                self._apply(connection, batch, source, checkpoint.log_id), source.read(expected, self._batch_limit)
-            )
-            batch = following if position == expected else await source.read(position, self._batch_limit)
+            runs = await source.read(connection, self._batch_limit)
+            if runs:
+                source.moved(await apply(runs, source.layout))
 
     async def _apply(
-        self, connection: Connection, batch: Sequence[RecordedEvent], source: EventSource, log_id: UUID
-    ) -> int:
-        """The position of the checkpoint afterwards; not the batch's end if another projector has moved it, or if
-        an event in between is to be tried again."""
-        try:
-            position = await self._transact(connection, batch, source, log_id, isolate=False)
-        except POISON:
-            position = await self._apply_around_poison(connection, batch, source, log_id)
-        except asyncpg.LockNotAvailableError:
-            await end_frozen_holders(connection)
-            return batch[0].position - 1
-        except TimeoutError:
-            self._batch_limit = max(1, self._batch_limit // 2)
-            raise
-        self._batch_limit = min(self._settings.batch_max_events, self._batch_limit * 2)
-        return position
+        self, connection: Connection, runs: Sequence[Run], source: EventSource, layout: Layout
+    ) -> Mapping[int, int]:
+        """The positions of the runs' partitions afterwards; not a run's end if another projector has moved the
+        checkpoint, or if an event in between is to be tried again."""
+        while True:
+            try:
+                positions = await self._transact(connection, runs, source, layout, isolate=False)
+            except POISON:
+                positions = await self._apply_around_poison(connection, runs, source, layout)
+            except asyncpg.LockNotAvailableError:
+                await end_frozen_holders(connection)
+                if self._stopping.is_set():
+                    return {run.partition: run.after for run in runs}
+                continue
+            except TimeoutError:
+                self._batch_limit = max(1, self._batch_limit // 2)
+                raise
+            self._batch_limit = min(self._settings.batch_max_events, self._batch_limit * 2)
+            return positions
 
     async def _apply_around_poison(
-        self, connection: Connection, batch: Sequence[RecordedEvent], source: EventSource, log_id: UUID
-    ) -> int:
-        first = batch[0].position
+        self, connection: Connection, runs: Sequence[Run], source: EventSource, layout: Layout
+    ) -> Mapping[int, int]:
         try:
-            return await self._transact(connection, batch, source, log_id, isolate=True)
+            return await self._transact(connection, runs, source, layout, isolate=True)
         except TriesLeftError as error:
-            _log.warning("an event cannot be applied", position=error.position, tries=self._attempts.of(error.position))
-            position = first - 1
-            before = batch[: error.position - first]
-            if before:
-                position = await self._transact(connection, before, source, log_id, isolate=True)
-        await self._pause(self._settings.parking_window_seconds / max(1, self._settings.parking_attempts - 1))
-        return position
+            for position in sorted(error.positions):
+                _log.warning("an event cannot be applied", position=position, tries=self._attempts.of(position))
+            poisoned = error.positions
+        held = [run.partition for run in runs if any(event.position in poisoned for event in run.events)]
+        source.hold(held, self._settings.parking_window_seconds / max(1, self._settings.parking_attempts - 1))
+        positions = {run.partition: run.after for run in runs}
+        before = [part for run in runs if (part := run.before(poisoned)) is not None]
+        if before:
+            positions |= await self._transact(connection, before, source, layout, isolate=True)
+        return positions
 
     async def _transact(
-        self,
-        connection: Connection,
-        batch: Sequence[RecordedEvent],
-        source: EventSource,
-        log_id: UUID,
-        *,
-        isolate: bool,
-    ) -> int:
+        self, connection: Connection, runs: Sequence[Run], source: EventSource, layout: Layout, *, isolate: bool
+    ) -> Mapping[int, int]:
         with self._metrics.batch_seconds.time():
             # Under READ COMMITTED the statements after the lock see what its last holder committed.
             async with connection.transaction(isolation="read_committed"):
-                checkpoint = await lock_checkpoints(connection, source.partition)
-                check_log(checkpoint, log_id)
-                if checkpoint.position != batch[0].position - 1:
-                    return checkpoint.position
-                streams = await read_parked_streams(connection, batch)
-                if isolate:
-                    outcome = await project_isolating(connection, batch, streams, source)
-                    retried = self._attempts.failed(outcome.poison)
-                    if retried is not None:
-                        raise TriesLeftError(retried)
-                else:
-                    outcome = await project_whole(connection, batch, streams, source)
-                await park(connection, source.partition, [*outcome.poison, *outcome.followers], self._attempts)
-                await record_changes(connection, source.partition, outcome.changes)
-                await move_checkpoint(connection, source.partition, batch[-1])
-        self._committed(batch, outcome)
-        return batch[-1].position
+                positions = await lock_checkpoints(connection, [run.partition for run in runs], layout)
+                runs = [new for run in runs if (new := run.beyond(positions[run.partition])) is not None]
+                if not runs:
+                    return positions
+                outcome = await self._project(connection, runs, source, isolate=isolate)
+                await park(connection, runs, [*outcome.poison, *outcome.followers], self._attempts)
+                await record_changes(connection, runs, outcome.changes)
+                await move_checkpoints(connection, runs)
+        self._committed(runs, outcome)
+        return positions | {run.partition: run.to for run in runs}
 
-    def _committed(self, batch: Sequence[RecordedEvent], outcome: Outcome) -> None:
-        position = batch[-1].position
-        self._attempts.forget(up_to=position)
-        self._metrics.applied.inc(len(batch) - len(outcome.poison) - len(outcome.followers))
-        self._metrics.watermark.set(position)
-        self._announcer.announce(outcome.changes, position)
+    async def _project(
+        self, connection: Connection, runs: Sequence[Run], source: EventSource, *, isolate: bool
+    ) -> Outcome:
+        events = sorted((event for run in runs for event in run.events), key=lambda event: event.position)
+        if not events:
+            return Outcome()
+        streams = await read_parked_streams(connection, events)
+        if not isolate:
+            return await project_whole(connection, events, streams, source.log)
+        outcome = await project_isolating(connection, events, streams, source.log)
+        if tries_left := self._attempts.failed(outcome.poison):
+            raise TriesLeftError(tries_left)
+        return outcome
+
+    def _committed(self, runs: Sequence[Run], outcome: Outcome) -> None:
+        for run in runs:
+            self._attempts.forget(run.events)
+        events = sum(len(run.events) for run in runs)
+        self._metrics.applied.inc(events - len(outcome.poison) - len(outcome.followers))
+        if outcome.changes:
+            self._announcer.announce(outcome.changes, max(outcome.changes.values()))
 
     def _well(self) -> None:
         if self.fault is not None:

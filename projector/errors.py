@@ -15,6 +15,14 @@ class CheckpointMismatchError(Exception):
     """The read model was not built from this log. Nothing is applied until someone decides which of them is right."""
 
 
+class LayoutChangedError(Exception):
+    """Another projector has dealt the checkpoints out otherwise, or a new feed began. Open the source anew."""
+
+
+class NoFeedError(Exception):
+    """No relay has opened a feed yet, so there is nothing to read."""
+
+
 POISON = (
     UnreadableEventError,
     UnprojectableEventError,

@@ -6,7 +6,7 @@ same aggregate, or of a collection one of whose own events is parked.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -14,8 +14,9 @@ import structlog
 
 from events_schema.base import RecordedEvent
 from projector.errors import POISON
+from projector.event_log import EventLog
 from projector.projection import project
-from projector.source import EventSource
+from projector.runs import Run
 from shared.postgres import Connection
 
 FOLLOWS = "follows a parked event"
@@ -30,9 +31,10 @@ WHERE aggregate_id = ANY($1::uuid[]) OR (collection_id = ANY($2::uuid[]) AND agg
 _PARK = """
 INSERT INTO parked_events
     (position, partition, event_id, collection_id, aggregate_id, aggregate_type, event_type, reason, attempts)
-SELECT p.position, $1, p.event_id, p.collection_id, p.aggregate_id, p.aggregate_type, p.event_type, p.reason, p.attempts
-FROM unnest($2::bigint[], $3::uuid[], $4::uuid[], $5::uuid[], $6::text[], $7::text[], $8::text[], $9::int[])
-    AS p(position, event_id, collection_id, aggregate_id, aggregate_type, event_type, reason, attempts)
+SELECT p.position, p.partition, p.event_id, p.collection_id, p.aggregate_id, p.aggregate_type, p.event_type, p.reason,
+       p.attempts
+FROM unnest($1::bigint[], $2::int[], $3::uuid[], $4::uuid[], $5::uuid[], $6::text[], $7::text[], $8::text[], $9::int[])
+    AS p(position, partition, event_id, collection_id, aggregate_id, aggregate_type, event_type, reason, attempts)
 WHERE NOT EXISTS (
     SELECT FROM collections c WHERE c.collection_id = p.collection_id AND c.deleted_at IS NOT NULL
 )
@@ -93,18 +95,18 @@ class Outcome:
 
 
 async def project_whole(
-    connection: Connection, events: Sequence[RecordedEvent], streams: ParkedStreams, source: EventSource
+    connection: Connection, events: Sequence[RecordedEvent], streams: ParkedStreams, log: EventLog
 ) -> Outcome:
     """
     Raises:
         One of `POISON`: an event is at fault; the transaction is to be rolled back.
     """
     free, followers = streams.sift(events)
-    return Outcome(dict(await project(connection, free, source)), followers=followers)
+    return Outcome(dict(await project(connection, free, log)), followers=followers)
 
 
 async def project_isolating(
-    connection: Connection, events: Sequence[RecordedEvent], streams: ParkedStreams, source: EventSource
+    connection: Connection, events: Sequence[RecordedEvent], streams: ParkedStreams, log: EventLog
 ) -> Outcome:
     """Halves the events, in savepoints, until those at fault stand alone; all others are applied."""
     outcome = Outcome()
@@ -116,7 +118,7 @@ async def project_isolating(
             return
         try:
             async with connection.transaction():
-                outcome.changes |= await project(connection, free, source)
+                outcome.changes |= await project(connection, free, log)
         except POISON as error:
             if len(free) == 1:
                 streams.hold_back(free[0])
@@ -137,29 +139,34 @@ class Attempts:
         self._limit = limit
         self._tries: dict[int, int] = {}
 
-    def failed(self, poison: Iterable[ParkedEvent]) -> int | None:
-        """Counts one more try of each; the first position that has tries left, None if all are to be parked."""
+    def failed(self, poison: Iterable[ParkedEvent]) -> list[int]:
+        """Counts one more try of each; the positions that have tries left. None left: all are to be parked."""
         positions = [parked.event.position for parked in poison]
         for position in positions:
             self._tries[position] = self._tries.get(position, 0) + 1
-        return min((position for position in positions if self._tries[position] < self._limit), default=None)
+        return [position for position in positions if self._tries[position] < self._limit]
 
     def of(self, position: int) -> int:
         return self._tries.get(position, 0)
 
-    def forget(self, up_to: int) -> None:
-        self._tries = {position: tries for position, tries in self._tries.items() if position > up_to}
+    def forget(self, events: Iterable[RecordedEvent]) -> None:
+        if self._tries:
+            for event in events:
+                self._tries.pop(event.position, None)
 
 
-async def park(connection: Connection, partition: int, parked: Sequence[ParkedEvent], attempts: Attempts) -> None:
-    """In the transaction that moves the checkpoint past them."""
+async def park(
+    connection: Connection, runs: Sequence[Run], parked: Collection[ParkedEvent], attempts: Attempts
+) -> None:
+    """In the transaction that moves the checkpoints past them."""
     if not parked:
         return
+    partition_of = {event.position: run.partition for run in runs for event in run.events}
     events = [one.event for one in parked]
     await connection.execute(
         _PARK,
-        partition,
         [event.position for event in events],
+        [partition_of[event.position] for event in events],
         [event.event_id for event in events],
         [event.collection_id for event in events],
         [event.aggregate_id for event in events],

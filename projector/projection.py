@@ -7,23 +7,26 @@ from uuid import UUID
 
 from events_schema.base import RecordedEvent
 from projector.collections import apply_collection_event, live_collections
-from projector.source import EventSource
+from projector.event_log import EventLog
+from projector.runs import Run
 from projector.vectors import write_vectors
 from shared.postgres import Connection
 
 Changes = Mapping[UUID, int]
 """Collection -> the position of the last event that changed it."""
 
+# Whoever deletes the collection meanwhile waits for this transaction, or this one finds no state any more.
 _RECORD_CHANGES = """
 INSERT INTO collection_changes (collection_id, partition, last_changed)
-SELECT s.collection_id, $1, c.last_changed
-FROM unnest($2::uuid[], $3::bigint[]) AS c(collection_id, last_changed)
+SELECT s.collection_id, c.partition, c.last_changed
+FROM unnest($1::uuid[], $2::int[], $3::bigint[]) AS c(collection_id, partition, last_changed)
 JOIN collection_state s USING (collection_id)
+FOR KEY SHARE OF s
 ON CONFLICT (collection_id, partition) DO UPDATE SET last_changed = excluded.last_changed
 """
 
 
-async def project(connection: Connection, events: Sequence[RecordedEvent], source: EventSource) -> Changes:
+async def project(connection: Connection, events: Sequence[RecordedEvent], log: EventLog) -> Changes:
     """Writes the events' effects. `events` are in order of position; a collection's vectors may be written after a
     later event of the collection, because nothing but its deletion concerns them, and that leaves nothing to write.
 
@@ -35,17 +38,25 @@ async def project(connection: Connection, events: Sequence[RecordedEvent], sourc
     for event in events:
         last_changed[event.collection_id] = event.position
         if event.aggregate_type == "collection":
-            await apply_collection_event(connection, event, source)
+            await apply_collection_event(connection, event, log)
         else:
             of_vectors.setdefault(event.collection_id, []).append(event)
-    live = await live_collections(connection, last_changed.keys(), source)
+    live = await live_collections(connection, last_changed.keys(), log)
     for collection_id, collection in live.items():
         if collection_id in of_vectors:
             await write_vectors(connection, collection, of_vectors[collection_id])
     return {collection_id: last_changed[collection_id] for collection_id in live}
 
 
-async def record_changes(connection: Connection, partition: int, changes: Changes) -> None:
-    """Written once for a whole batch; a collection that the batch deleted in the end has no row to be polled."""
-    if changes:
-        await connection.execute(_RECORD_CHANGES, partition, list(changes), list(changes.values()))
+async def record_changes(connection: Connection, runs: Sequence[Run], changes: Changes) -> None:
+    """Written once for a whole batch, a row a partition, so that no two projectors write one; a collection that the
+    batch deleted in the end has no row to be polled."""
+    last_changed = {
+        (event.collection_id, run.partition): event.position
+        for run in runs
+        for event in run.events
+        if event.collection_id in changes
+    }
+    if last_changed:
+        collections, partitions = zip(*last_changed, strict=True)
+        await connection.execute(_RECORD_CHANGES, collections, partitions, list(last_changed.values()))

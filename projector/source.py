@@ -1,134 +1,114 @@
-"""Where the projector's events come from."""
+"""Where the projector's events come from: as one partition from the event log itself, or as several through Kafka."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Protocol
-from uuid import UUID
-
-import asyncpg
-import structlog
 
 from events_schema.base import RecordedEvent
+from projector.event_log import EventLog, opened_event_log
+from projector.runs import Layout, Run, run_of_log
 from projector.settings import ProjectorSettings
-from shared.event_log import (
-    APPEND_CHANNEL,
-    Head,
-    read_collection_stream,
-    read_event_id,
-    read_events,
-    read_head,
-    read_log_id,
-)
-from shared.postgres import CONNECTION_LOST, connect
+from shared.appends import woken_by_appends
+from shared.postgres import Connection
 
-_RELISTEN_SECONDS = 1.0
-
-_log = structlog.get_logger("source")
+LOG_FEED = 0
+"""The feed that stands for the event log itself."""
 
 
 class EventSource(Protocol):
-    """Ordered events of one partition, and what else a consumer must know of their log."""
+    """Hands out runs that follow the checkpoints as far as it knows them; `moved` tells it where they are."""
 
-    partition: int
-    partition_count: int
+    layout: Layout
+    log: EventLog
 
-    async def read(self, after: int, limit: int) -> list[RecordedEvent]:
-        """The partition's next events after a position, in order; empty when there are none yet."""
+    async def read(self, connection: Connection, limit: int) -> Sequence[Run]:
+        """The next runs, of about `limit` events together, at most one for each partition; waits a while for them, and
+        then there may be none. `connection` leads to the read database, outside a transaction."""
 
-    async def wait(self, seconds: float) -> None:
-        """Returns when there may be something new, at the latest after this time."""
+    def moved(self, positions: Mapping[int, int]) -> None:
+        """Where the checkpoints of these partitions are. What was handed out beyond them is handed out again."""
+
+    def hold(self, partitions: Collection[int], seconds: float) -> None:
+        """Hands out nothing of these for a while."""
 
     def wake(self) -> None:
         """Ends a wait."""
 
-    async def log_id(self) -> UUID: ...
 
-    async def head(self) -> Head: ...
+class LogSource:
+    """The event log itself. Appends wake it, and it polls besides."""
 
-    async def event_id_at(self, position: int) -> UUID | None: ...
-
-    async def collection_stream(self, collection_id: UUID) -> list[RecordedEvent]: ...
-
-
-class EventLogSource:
-    """The event log itself, as one partition. Appends wake it, and it polls besides: a NOTIFY may get lost."""
-
-    partition = 0
-    partition_count = 1
-
-    def __init__(
-        self, connection: asyncpg.Connection[asyncpg.Record], woken: asyncio.Event, settings: ProjectorSettings
-    ) -> None:
-        self._connection = connection
+    def __init__(self, log: EventLog, layout: Layout, woken: asyncio.Event, poll_interval_seconds: float) -> None:
+        self.log = log
+        self.layout = layout
         self._woken = woken
-        self._settings = settings
-        # The next batch is read while the current one, which may need a collection's stream, is written.
-        self._turn = asyncio.Lock()
+        self._poll_interval_seconds = poll_interval_seconds
+        self._position = 0
+        self._held_until = 0.0
+        self._ahead: tuple[int, asyncio.Task[list[RecordedEvent]]] | None = None
 
-    async def read(self, after: int, limit: int) -> list[RecordedEvent]:
-        async with self._turn:
-            return await read_events(self._connection, after, limit=limit, max_bytes=self._settings.batch_max_bytes)
+    async def read(self, connection: Connection, limit: int) -> Sequence[Run]:
+        del connection
+        held_seconds = self._held_until - time.monotonic()
+        if held_seconds > 0:
+            await self._wait(min(held_seconds, self._poll_interval_seconds))
+            return []
+        after = self._position
+        events = await self._next(after, limit)
+        if not events:
+            await self._wait(self._poll_interval_seconds)
+            return []
+        run = run_of_log(after, events)
+        self._position = run.to
+        # The next batch is read while this one is written.
+        self._ahead = (run.to, asyncio.create_task(self.log.read(run.to, limit)))
+        return [run]
 
-    async def wait(self, seconds: float) -> None:
+    def moved(self, positions: Mapping[int, int]) -> None:
+        self._position = positions.get(0, self._position)
+
+    def hold(self, partitions: Collection[int], seconds: float) -> None:
+        if partitions:
+            self._held_until = time.monotonic() + seconds
+
+    def wake(self) -> None:
+        self._woken.set()
+
+    async def close(self) -> None:
+        if self._ahead is not None:
+            self._ahead[1].cancel()
+            await asyncio.gather(self._ahead[1], return_exceptions=True)
+
+    async def _next(self, after: int, limit: int) -> list[RecordedEvent]:
+        if self._ahead is not None:
+            begins_after, reading = self._ahead
+            self._ahead = None
+            events = await reading
+            if begins_after == after:
+                return events
+        return await self.log.read(after, limit)
+
+    async def _wait(self, seconds: float) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._woken.wait()
         self._woken.clear()
 
-    def wake(self) -> None:
-        self._woken.set()
-
-    async def log_id(self) -> UUID:
-        async with self._turn:
-            return await read_log_id(self._connection)
-
-    async def head(self) -> Head:
-        async with self._turn:
-            return await read_head(self._connection)
-
-    async def event_id_at(self, position: int) -> UUID | None:
-        async with self._turn:
-            return await read_event_id(self._connection, position)
-
-    async def collection_stream(self, collection_id: UUID) -> list[RecordedEvent]:
-        async with self._turn:
-            return await read_collection_stream(self._connection, collection_id)
-
 
 @asynccontextmanager
-async def open_event_log(settings: ProjectorSettings) -> AsyncIterator[EventSource]:
+async def open_log_source(settings: ProjectorSettings) -> AsyncIterator[EventSource]:
     """
     Raises:
         One of `CONNECTION_LOST`: the event database cannot be reached.
     """
-    woken = asyncio.Event()
-    connection = await connect(settings.events_dsn.get_secret_value(), settings)
-    listening = asyncio.create_task(_listen_forever(settings, woken), name="listener")
-    try:
-        yield EventLogSource(connection, woken, settings)
-    finally:
-        listening.cancel()
-        await asyncio.gather(listening, return_exceptions=True)
-        connection.terminate()
-
-
-async def _listen_forever(settings: ProjectorSettings, woken: asyncio.Event) -> None:
-    """Over a connection of its own, so that a slow read delays no wake-up and the loss of either harms only it."""
-    while True:
-        connection: asyncpg.Connection[asyncpg.Record] | None = None
+    async with opened_event_log(settings) as log, woken_by_appends(settings.events_listen_address(), settings) as woken:
+        layout = Layout(await log.log_id(), LOG_FEED, 1)
+        source = LogSource(log, layout, woken, settings.poll_interval_seconds)
         try:
-            connection = await connect(settings.events_dsn.get_secret_value(), settings)
-            lost = asyncio.Event()
-            connection.add_termination_listener(lambda _connection, lost=lost: lost.set())
-            await connection.add_listener(APPEND_CHANNEL, lambda *_notification: woken.set())
-            woken.set()  # what was appended before the LISTEN
-            await lost.wait()
-        except CONNECTION_LOST as error:
-            _log.warning("appends do not wake the projector for now; it polls", error=repr(error))
+            yield source
         finally:
-            if connection is not None:
-                connection.terminate()
-        await asyncio.sleep(_RELISTEN_SECONDS)
+            await source.close()

@@ -6,7 +6,7 @@ needs nothing else: no visibility window, no second look. Anything but n + 1 is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -25,7 +25,7 @@ _COLUMNS = """position, event_id, tenant, collection_id, aggregate_id, aggregate
 
 # The byte limit counts stored sizes: event_data is never compressed, so reading no row needs its TOAST.
 _READ = f"""
-SELECT {_COLUMNS} FROM (
+SELECT {_COLUMNS}, metadata ->> 'traceparent' AS traceparent FROM (
     SELECT *, sum(pg_column_size(event_data)) OVER (ORDER BY position ROWS UNBOUNDED PRECEDING) AS total_bytes
     FROM events WHERE position > $1 AND position <= $1 + $2
 ) AS batch
@@ -40,6 +40,8 @@ SELECT {_COLUMNS} FROM events WHERE collection_id = $1 AND aggregate_type = 'col
 """  # noqa: S608
 
 _EVENT_ID_AT = "SELECT event_id FROM events WHERE position = $1"
+
+_EVENT_IDS_AT = "SELECT position, event_id FROM events WHERE position = ANY($1::bigint[])"
 
 _HEAD = "SELECT position, timestamp FROM events ORDER BY position DESC LIMIT 1"
 
@@ -80,24 +82,31 @@ def _recorded(rows: Iterable[asyncpg.Record]) -> list[RecordedEvent]:
     return [recorded_event(row) for row in rows]
 
 
-async def read_events(
+async def read_event_rows(
     connection: Connection, after: int, *, limit: int = 1000, max_bytes: int = 16 * 1024 * 1024
-) -> list[RecordedEvent]:
-    """The events that follow position `after`, in order: at most `limit` of them and about `max_bytes`
-    of event data, but at least one if there is one.
+) -> list[asyncpg.Record]:
+    """The rows of the events that follow position `after`, in order, with their `traceparent`: at most `limit` of them
+    and about `max_bytes` of event data, but at least one if there is one. `event_data` and `metadata` are JSON texts.
 
     Raises:
         LogCorruptionError: a position is missing.
     """
-    events = _recorded(await connection.fetch(_READ, after, limit, max_bytes))
-    for expected, event in enumerate(events, start=after + 1):
-        if event.position != expected:
-            raise LogCorruptionError(f"position {expected} is missing from the event log: {event.position} follows")
-    if not events:
+    rows = await connection.fetch(_READ, after, limit, max_bytes)
+    for expected, row in enumerate(rows, start=after + 1):
+        if row["position"] != expected:
+            raise LogCorruptionError(f"position {expected} is missing from the event log: {row['position']} follows")
+    if not rows:
         head = await read_head(connection)
         if head.position > after and await connection.fetchval(_EVENT_ID_AT, after + 1) is None:
             raise LogCorruptionError(f"position {after + 1} is missing from the event log: its head is {head.position}")
-    return events
+    return rows
+
+
+async def read_events(
+    connection: Connection, after: int, *, limit: int = 1000, max_bytes: int = 16 * 1024 * 1024
+) -> list[RecordedEvent]:
+    """The same as events."""
+    return _recorded(await read_event_rows(connection, after, limit=limit, max_bytes=max_bytes))
 
 
 async def read_stream(
@@ -122,10 +131,9 @@ async def read_head(connection: Connection) -> Head:
     return Head(0, None) if row is None else Head(row["position"], row["timestamp"])
 
 
-async def read_event_id(connection: Connection, position: int) -> UUID | None:
-    """The id of the event at a position; None beyond the head."""
-    event_id: UUID | None = await connection.fetchval(_EVENT_ID_AT, position)
-    return event_id
+async def read_event_ids(connection: Connection, positions: Sequence[int]) -> dict[int, UUID]:
+    """The ids of the events at these positions; those beyond the head are not in it."""
+    return {row["position"]: row["event_id"] for row in await connection.fetch(_EVENT_IDS_AT, positions)}
 
 
 async def read_log_id(connection: Connection) -> UUID:

@@ -136,6 +136,7 @@ def test_asyncapi_document_describes_every_event_and_the_watermark() -> None:
     for name in EVENT_TYPES:
         assert messages[name]["headers"]["properties"].keys() == {
             "ce_specversion", "ce_id", "ce_type", "ce_source", "ce_subject", "ce_time",
-            "position", "version", "schema_version", "tenant", "traceparent", "log_id", "feed", "after",
+            "position", "version", "schema_version", "tenant", "collection_id", "aggregate_type", "traceparent",
+            "log_id", "feed", "after",
         }  # fmt: skip
     assert messages["Watermark"]["headers"]["properties"].keys() == {"log_id", "feed", "after", "to", "event_id"}

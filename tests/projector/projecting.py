@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
-from uuid import UUID
 
 import asyncpg
 from prometheus_client import CollectorRegistry
 
-from events_schema.base import RecordedEvent
 from projector.announcer import ChangeAnnouncer
 from projector.consumer import Consumer
+from projector.event_log import EventLog
 from projector.metrics import ProjectorMetrics
+from projector.runs import Layout, Run, run_of_log
 from projector.settings import ProjectorSettings
-from projector.source import EventSource, open_event_log
-from shared.event_log import Head
+from projector.source import EventSource, open_log_source
+from shared.postgres import Connection
 from tests.projector.read_model import ReadModel, empty, fold, read_log, stored
 from tests.servers import Databases
 
@@ -41,41 +41,35 @@ def projector_settings(databases: Databases, **changed: Any) -> ProjectorSetting
 class RedeliveringSource:
     """Before every batch comes an older one, from the beginning of the log."""
 
-    partition = 0
-    partition_count = 1
-
     def __init__(self, source: EventSource) -> None:
+        self.layout: Layout = source.layout
+        self.log: EventLog = source.log
         self._source = source
+        self._position = 0
         self._asked: set[int] = set()
 
-    async def read(self, after: int, limit: int) -> list[RecordedEvent]:
-        if after in self._asked:
-            return await self._source.read(after, limit)
-        self._asked.add(after)
-        return await self._source.read(0, limit)
+    async def read(self, connection: Connection, limit: int) -> Sequence[Run]:
+        if self._position not in self._asked:
+            self._asked.add(self._position)
+            events = await self.log.read(0, limit)
+            if events:
+                return [run_of_log(0, events)]
+        return await self._source.read(connection, limit)
 
-    async def wait(self, seconds: float) -> None:
-        await self._source.wait(seconds)
+    def moved(self, positions: Mapping[int, int]) -> None:
+        self._position = positions[0]
+        self._source.moved(positions)
+
+    def hold(self, partitions: Collection[int], seconds: float) -> None:
+        self._source.hold(partitions, seconds)
 
     def wake(self) -> None:
         self._source.wake()
 
-    async def log_id(self) -> UUID:
-        return await self._source.log_id()
-
-    async def head(self) -> Head:
-        return await self._source.head()
-
-    async def event_id_at(self, position: int) -> UUID | None:
-        return await self._source.event_id_at(position)
-
-    async def collection_stream(self, collection_id: UUID) -> list[RecordedEvent]:
-        return await self._source.collection_stream(collection_id)
-
 
 @asynccontextmanager
 async def open_redelivering(settings: ProjectorSettings) -> AsyncIterator[EventSource]:
-    async with open_event_log(settings) as source:
+    async with open_log_source(settings) as source:
         yield RedeliveringSource(source)
 
 
@@ -85,7 +79,7 @@ async def running_consumer(
 ) -> AsyncIterator[Consumer]:
     consumer = Consumer(
         settings,
-        open_source or (lambda: open_event_log(settings)),
+        open_source or (lambda: open_log_source(settings)),
         ChangeAnnouncer(None),
         ProjectorMetrics(CollectorRegistry()),
     )

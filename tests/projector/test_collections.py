@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from projector.event_log import opened_event_log
 from projector.projection import project
 from projector.retirement import drop_retired_tables
-from projector.source import open_event_log
 from shared.postgres import connect
 from shared.read_model.tables import embeddings_table, records_table
 from tests.projector.log_writer import LogWriter
@@ -76,9 +76,9 @@ async def test_vectors_that_come_before_their_collections_find_them_in_the_log(
     of_collections = [event for event in events if event.aggregate_type == "collection"]
     settings = projector_settings(projection.databases)
     connection = await connect(projection.databases.read_dsn, settings, vectors=True)
-    async with open_event_log(settings) as source:
+    async with opened_event_log(settings) as event_log:
         for event in (*vectors, *of_collections):
-            await project(connection, [event], source)
+            await project(connection, [event], event_log)
     await connection.close()
     expected = await projection.expected()
     for collection in expected.values():

@@ -133,11 +133,9 @@ class _Mortality:
     def __init__(self, deaths: list[Death]) -> None:
         self.pending = list(deaths)
 
-    async def connect(
-        self, dsn: str, _settings: ProjectorSettings, *, server_settings: dict[str, str], vectors: bool
-    ) -> asyncpg.Connection:
+    async def connect(self, dsn: str, _settings: ProjectorSettings, *, vectors: bool) -> asyncpg.Connection:
         assert vectors
-        connection = await asyncpg.connect(dsn, connection_class=_MortalConnection, server_settings=server_settings)
+        connection = await asyncpg.connect(dsn, connection_class=_MortalConnection)
         await register_vector(connection)
         if self.pending:
             connection.statements_left, connection.dies_before = self.pending.pop(0)

@@ -11,14 +11,12 @@ from contextlib import asynccontextmanager
 
 import httpx
 import orjson
-import pytest
 from redis.asyncio import Redis
 
 from aindusdb.local_stack.ports import free_port
-from projector.__main__ import create_app
 from projector.announcer import CHANNEL, ChangeAnnouncer
 from tests.projector.log_writer import LogWriter
-from tests.projector.projecting import Projection, projector_settings, until
+from tests.projector.projecting import Projection, until
 from tests.servers import Databases, connected
 
 
@@ -153,8 +151,3 @@ async def test_an_absent_redis_does_not_stop_it(projection: Projection, log: Log
     async with _running(projection.databases, AINDUSDB_REDIS_URL=nowhere):
         await until(projection.caught_up, "the projector did not catch up")
     await projection.assert_projected()
-
-
-async def test_a_kafka_source_is_refused_with_a_sentence(projection: Projection) -> None:
-    with pytest.raises(SystemExit, match="does not read from Kafka yet"):
-        create_app(projector_settings(projection.databases, kafka_bootstrap="localhost:9092"))

@@ -1,0 +1,67 @@
+"""What the projector asks the event log for, whatever way its events come."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from uuid import UUID
+
+import asyncpg
+
+from events_schema.base import RecordedEvent
+from projector.settings import ProjectorSettings
+from shared.event_log import Head, read_collection_stream, read_event_ids, read_events, read_head, read_log_id
+from shared.kafka.feeds import Feed, read_feed
+from shared.postgres import connect
+
+
+class EventLog:
+    """One connection, one question at a time: the next batch may be read while the current one is written, which may
+    need a collection's stream."""
+
+    def __init__(self, connection: asyncpg.Connection[asyncpg.Record], max_bytes: int) -> None:
+        self._connection = connection
+        self._max_bytes = max_bytes
+        self._turn = asyncio.Lock()
+
+    async def read(self, after: int, limit: int) -> list[RecordedEvent]:
+        """
+        Raises:
+            LogCorruptionError: a position is missing.
+        """
+        async with self._turn:
+            return await read_events(self._connection, after, limit=limit, max_bytes=self._max_bytes)
+
+    async def log_id(self) -> UUID:
+        async with self._turn:
+            return await read_log_id(self._connection)
+
+    async def head(self) -> Head:
+        async with self._turn:
+            return await read_head(self._connection)
+
+    async def feed(self) -> Feed | None:
+        async with self._turn:
+            return await read_feed(self._connection)
+
+    async def event_ids(self, positions: Sequence[int]) -> dict[int, UUID]:
+        async with self._turn:
+            return await read_event_ids(self._connection, positions)
+
+    async def collection_stream(self, collection_id: UUID) -> list[RecordedEvent]:
+        async with self._turn:
+            return await read_collection_stream(self._connection, collection_id)
+
+
+@asynccontextmanager
+async def opened_event_log(settings: ProjectorSettings) -> AsyncIterator[EventLog]:
+    """
+    Raises:
+        One of `CONNECTION_LOST`: the event database cannot be reached.
+    """
+    connection = await connect(settings.events_dsn.get_secret_value(), settings)
+    try:
+        yield EventLog(connection, settings.batch_max_bytes)
+    finally:
+        connection.terminate()
