@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field, SecretStr
 
-from shared.settings import HttpSettings, ProcessSettings
+from shared.kafka.settings import KafkaSettings
+from shared.settings import HttpSettings
 
 
 class CommandSettings(HttpSettings):
@@ -18,6 +19,13 @@ class CommandSettings(HttpSettings):
     idempotency_retention_hours: int = Field(default=24, ge=1)
 
 
-class RelaySettings(ProcessSettings):
+class RelaySettings(KafkaSettings):
     events_dsn: SecretStr
-    kafka_bootstrap: str = ""
+    events_listen_dsn: SecretStr | None = None
+    kafka_partitions: int = Field(default=6, ge=1, le=1_000)
+    poll_interval_seconds: float = Field(default=1.0, gt=0)
+    metrics_interval_seconds: float = Field(default=2.0, gt=0)
+
+    def events_listen_address(self) -> str:
+        """Where appends are listened for: the event database itself, never a pooler."""
+        return (self.events_listen_dsn or self.events_dsn).get_secret_value()
