@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest_asyncio
 
-from tests.servers import DatabaseFactory, Databases, PostgresAdmins, running_postgres, running_redis
+from tests.servers import DatabaseFactory, Databases, PostgresAdmins, running_kafka, running_postgres, running_redis
 
 
 @pytest_asyncio.fixture(scope="session")
@@ -25,6 +25,12 @@ async def postgres_server(postgres_servers: PostgresAdmins) -> str:
 async def redis_url() -> AsyncIterator[str]:
     async with running_redis() as url:
         yield url
+
+
+@pytest_asyncio.fixture(scope="session")
+async def kafka_bootstrap() -> AsyncIterator[str]:
+    async with running_kafka() as bootstrap:
+        yield bootstrap
 
 
 @pytest_asyncio.fixture(scope="session")

@@ -1,12 +1,13 @@
-"""The real servers that tests run on: one PostgreSQL with pgvector and one Redis for the whole run.
+"""The real servers that tests run on: one PostgreSQL with pgvector, one Redis and one Kafka broker for the whole run.
 
-They come from AINDUSDB_TEST_EVENTS_DSN, AINDUSDB_TEST_READ_DSN (superusers' addresses) and AINDUSDB_TEST_REDIS_URL;
-what is not named there is started from the embedded binaries, or in a container where there are none. A test never
-goes without them: if no server can be had, it fails.
+They come from AINDUSDB_TEST_EVENTS_DSN, AINDUSDB_TEST_READ_DSN (superusers' addresses), AINDUSDB_TEST_REDIS_URL and
+AINDUSDB_TEST_KAFKA_BOOTSTRAP; what is not named there is started from the embedded binaries, or in a container where
+there are none. A test never goes without them: if no server can be had, it fails.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import tempfile
@@ -21,6 +22,7 @@ from uuid import uuid4
 import asyncpg
 
 from aindusdb.local_stack import databases
+from aindusdb.local_stack.kafka import KafkaServer, fetch_installation, find_installation
 from aindusdb.local_stack.logs import LogFile
 from aindusdb.local_stack.ports import free_port
 from aindusdb.local_stack.postgres import WHEEL, PostgresServer, find_binaries
@@ -119,6 +121,28 @@ async def running_redis() -> AsyncIterator[str]:
 
         with RedisContainer("redis:7") as container:
             yield f"redis://{container.get_container_host_ip()}:{container.get_exposed_port(6379)}/0"
+
+
+@asynccontextmanager
+async def running_kafka() -> AsyncIterator[str]:
+    """A broker's bootstrap address."""
+    if named := os.environ.get("AINDUSDB_TEST_KAFKA_BOOTSTRAP"):
+        yield named
+        return
+    async with own_kafka() as (server, _process):
+        yield server.bootstrap
+
+
+@asynccontextmanager
+async def own_kafka() -> AsyncIterator[tuple[KafkaServer, SupervisedProcess]]:
+    """A broker of the caller's own, to kill; supervised, so it comes back on the same port with the same data."""
+    installation = find_installation(os.environ)
+    if installation is None:
+        installation = await asyncio.to_thread(fetch_installation, os.environ)
+    with tempfile.TemporaryDirectory(prefix="aindusdb-test-", ignore_cleanup_errors=True) as folder:
+        server = KafkaServer(installation, Path(folder) / "kafka", free_port(), free_port())
+        async with running(server.spec(), Path(folder)) as process:
+            yield server, process
 
 
 @asynccontextmanager

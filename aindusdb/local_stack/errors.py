@@ -20,6 +20,27 @@ class LocalExtraMissingError(StackError):
         self.missing = missing
 
 
+class KafkaNotAvailableError(StackError):
+    """No Kafka broker can be had: install Java and Maven, or name one."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(
+            f"No Kafka broker can be had: {why}. Install Java 17 or newer and Maven, or unpack Kafka and set "
+            "KAFKA_HOME to its folder, or name a broker of your own with AINDUSDB_KAFKA_BOOTSTRAP; or leave --kafka "
+            "out: the projector then reads the event log itself."
+        )
+
+
+class ReplicasNotOursError(StackError):
+    """Replicas can only be made of the embedded PostgreSQL."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "--replicas makes replicas of the embedded PostgreSQL, but AINDUSDB_READ_DSN names a server of yours. Name "
+            "its replicas with AINDUSDB_READ_REPLICA_DSNS instead."
+        )
+
+
 class PortTakenError(StackError):
     """A port that the stack needs is in use: stop its holder or choose another `--port`."""
 

@@ -62,6 +62,10 @@ class DataFolder:
         return self.root / "redis"
 
     @property
+    def kafka(self) -> Path:
+        return self.root / "kafka"
+
+    @property
     def supervisor_log(self) -> Path:
         return self.logs / "supervisor.log"
 

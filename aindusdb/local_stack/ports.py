@@ -49,6 +49,18 @@ class Ports:
     def redis(self) -> int:
         return self.base + 20
 
+    @property
+    def kafka(self) -> int:
+        return self.base + 30
+
+    @property
+    def kafka_controller(self) -> int:
+        return self.base + 31
+
+    def replica(self, number: int) -> int:
+        """Of the read replica with this number, from 1."""
+        return self.base + 10 + number
+
 
 def is_free(port: int) -> bool:
     with socket.socket() as probe:

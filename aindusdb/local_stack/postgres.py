@@ -41,6 +41,9 @@ SETTINGS: Mapping[str, str] = {
     "wal_level": "replica",
     "max_wal_senders": "10",
     "wal_keep_size": "512MB",
+    "max_slot_wal_keep_size": "4GB",
+    # A truncation takes a lock that a replica replays against its readers.
+    "vacuum_truncate": "off",
     "max_wal_size": "4GB",
     "password_encryption": "scram-sha-256",
     "timezone": "UTC",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import httpx
@@ -14,6 +14,7 @@ from aindusdb.local_stack.databases import DatabasePair
 from aindusdb.local_stack.ports import HOST, Ports
 from aindusdb.local_stack.postgres import PostgresServer
 from aindusdb.local_stack.processes import NotReadyError, ProcessSpec
+from aindusdb.local_stack.replicas import Replica
 from aindusdb.local_stack.secrets import Secrets
 
 DRAIN_SECONDS = 30.0
@@ -36,10 +37,19 @@ class Addresses:
     projector: DatabaseAddresses
     query: DatabaseAddresses
     redis_url: str
+    read_replicas: str = ""
+    """Of the query service's read servers, comma-separated; empty: the environment's, or the read database itself."""
+    kafka_bootstrap: str = ""
 
 
 def addresses(
-    environment: Mapping[str, str], server: PostgresServer | None, secrets: Secrets, redis_url: str
+    environment: Mapping[str, str],
+    server: PostgresServer | None,
+    secrets: Secrets,
+    *,
+    redis_url: str,
+    kafka_bootstrap: str = "",
+    replicas: Sequence[Replica] = (),
 ) -> Addresses:
     """Each database from the environment if it is named there, else inside the embedded `server`."""
     pair = DatabasePair()
@@ -66,6 +76,10 @@ def addresses(
         projector=seen_by(databases.PROJECTOR),
         query=seen_by(databases.QUERY),
         redis_url=redis_url,
+        read_replicas=",".join(
+            replica.server.dsn(pair.read, databases.QUERY, passwords[databases.QUERY]) for replica in replicas
+        ),
+        kafka_bootstrap=kafka_bootstrap,
     )
 
 
@@ -119,6 +133,10 @@ def _python_process(
         "AINDUSDB_REDIS_URL": wiring.addresses.redis_url,
         "AINDUSDB_SIGNING_KEYS": wiring.signing_keys,
     }
+    if wiring.addresses.read_replicas:
+        own["AINDUSDB_READ_REPLICA_DSNS"] = wiring.addresses.read_replicas
+    if wiring.addresses.kafka_bootstrap:
+        own["AINDUSDB_KAFKA_BOOTSTRAP"] = wiring.addresses.kafka_bootstrap
     return ProcessSpec(
         name=name,
         argv=(sys.executable, "-m", module),

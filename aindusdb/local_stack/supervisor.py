@@ -15,7 +15,8 @@ import httpx
 
 from aindusdb.local_stack import databases
 from aindusdb.local_stack.databases import DatabasePair
-from aindusdb.local_stack.errors import MigrationFailedError
+from aindusdb.local_stack.errors import MigrationFailedError, ReplicasNotOursError
+from aindusdb.local_stack.kafka import KafkaServer, fetch_installation, find_installation
 from aindusdb.local_stack.layout import DataFolder, FolderLock, check_room
 from aindusdb.local_stack.logs import LogFile
 from aindusdb.local_stack.ports import HOST, Ports, check_free
@@ -23,6 +24,7 @@ from aindusdb.local_stack.postgres import PostgresServer, find_binaries
 from aindusdb.local_stack.processes import ProcessSpec, SupervisedProcess, end_leftover, process_id
 from aindusdb.local_stack.progress import Progress
 from aindusdb.local_stack.redis import RedisServer, find_binary
+from aindusdb.local_stack.replicas import Replica, retire_replicas
 from aindusdb.local_stack.secrets import Secrets, load_or_generate
 from aindusdb.local_stack.services import Addresses, ServiceSpecs, Wiring, addresses, passed_on
 from aindusdb.local_stack.state import StackPhase, StackState, read_state, write_state
@@ -38,6 +40,8 @@ class StackOptions:
     data_folder: Path
     port: int
     environment: Mapping[str, str]
+    kafka: bool = False
+    replicas: int = 0
 
 
 async def run(options: StackOptions, service_specs: ServiceSpecs, progress: Progress) -> None:
@@ -103,6 +107,8 @@ class _Stack:
     ) -> None:
         self._folder = folder
         self._environment = options.environment
+        self._with_kafka = options.kafka and not options.environment.get("AINDUSDB_KAFKA_BOOTSTRAP")
+        self._replica_count = options.replicas
         self._ports = Ports(options.port)
         self._service_specs = service_specs
         self._progress = progress
@@ -117,6 +123,8 @@ class _Stack:
 
     async def start(self) -> None:
         server = await asyncio.to_thread(self._embedded_postgres)
+        if self._replica_count and (server is None or self._environment.get("AINDUSDB_READ_DSN")):
+            raise ReplicasNotOursError
         redis_port = None if self._environment.get("AINDUSDB_REDIS_URL") else self._ports.redis
         self._check_ports(server, redis_port)
         check_room(server.data if server else self._folder.root)
@@ -127,7 +135,11 @@ class _Stack:
             server = replace(server, superuser_password=secrets.superuser_password)
             await self._start_postgres(server, secrets)
         redis_url = self._environment.get("AINDUSDB_REDIS_URL") or await self._start_redis(secrets)
-        known = self._addresses = addresses(self._environment, server, secrets, redis_url)
+        bootstrap = await self._start_kafka() if self._with_kafka else ""
+        replicas = await self._start_replicas(server) if server is not None else []
+        known = self._addresses = addresses(
+            self._environment, server, secrets, redis_url=redis_url, kafka_bootstrap=bootstrap, replicas=replicas
+        )
         with self._progress.step("Bringing the databases to this version's schema", "The schema is up to date"):
             await _migrate(known)
         await self._start_services(known, secrets)
@@ -161,6 +173,9 @@ class _Stack:
             wanted["PostgreSQL"] = server.port
         if redis_port is not None:
             wanted["Redis"] = redis_port
+        if self._with_kafka:
+            wanted |= {"Kafka": ports.kafka, "Kafka's controller": ports.kafka_controller}
+        wanted |= {f"replica {number}": ports.replica(number) for number in range(1, self._replica_count + 1)}
         check_free(wanted, ports.base)
 
     async def _start_postgres(self, server: PostgresServer, secrets: Secrets) -> None:
@@ -176,6 +191,28 @@ class _Stack:
         with self._progress.step("Starting Redis", "Redis is ready"):
             await self._run(redis.spec()).wait_ready(READY_TIMEOUT_SECONDS)
         return redis.url
+
+    async def _start_kafka(self) -> str:
+        installation = await asyncio.to_thread(find_installation, self._environment)
+        if installation is None:
+            with self._progress.step("Fetching Kafka with Maven, this once", "Kafka is fetched"):
+                installation = await asyncio.to_thread(fetch_installation, self._environment)
+        ports = self._ports
+        server = KafkaServer(installation, self._folder.kafka, ports.kafka, ports.kafka_controller)
+        with self._progress.step(f"Starting Kafka from {installation.origin}", "Kafka is ready"):
+            await self._run(server.spec()).wait_ready(READY_TIMEOUT_SECONDS)
+        return server.bootstrap
+
+    async def _start_replicas(self, primary: PostgresServer) -> list[Replica]:
+        await retire_replicas(primary, self._replica_count)
+        replicas = [
+            Replica(primary, number, self._ports.replica(number)) for number in range(1, self._replica_count + 1)
+        ]
+        if replicas:
+            with self._progress.step("Starting the replicas", "The replicas are ready"):
+                started = [self._run(replica.spec()) for replica in replicas]
+                await asyncio.gather(*(process.wait_ready(RECOVERY_TIMEOUT_SECONDS) for process in started))
+        return replicas
 
     async def _start_services(self, known: Addresses, secrets: Secrets) -> None:
         wiring = Wiring(

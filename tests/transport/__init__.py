@@ -1,0 +1,1 @@
+"""From the log through Kafka to the read model."""
