@@ -112,7 +112,9 @@ async def stored(connection: asyncpg.Connection) -> ReadModel:
     rows = await connection.fetch(
         """SELECT c.*, s.generation, h.last_changed FROM collections c
            LEFT JOIN collection_state s USING (collection_id)
-           LEFT JOIN collection_changes h USING (collection_id)"""
+           LEFT JOIN (
+               SELECT collection_id, max(last_changed) AS last_changed FROM collection_changes GROUP BY collection_id
+           ) h USING (collection_id)"""
     )
     model: ReadModel = {}
     for row in rows:

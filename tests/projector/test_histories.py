@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
@@ -15,85 +14,14 @@ from pgvector.asyncpg import register_vector
 
 from projector import consumer
 from projector.settings import ProjectorSettings
-from tests.projector.log_writer import LogWriter, NewCollection
+from tests.projector.histories import History, Step, long_history
+from tests.projector.histories import steps as steps_of_a_history
+from tests.projector.log_writer import LogWriter
 from tests.projector.projecting import Projection
 from tests.projector.read_model import empty
 
 Death = tuple[int, bool]
 """At which statement of a connection, and whether before the server gets it."""
-
-_IDS = ("a", "b", "c")
-_NAMES = ("left", "right")
-
-
-@dataclass(frozen=True)
-class Step:
-    """An intention; what it appends depends on what is there by then."""
-
-    name: str
-    vector_id: str
-    kind: str
-    number: int
-
-
-_steps = st.lists(
-    st.builds(
-        Step,
-        st.sampled_from(_NAMES),
-        st.sampled_from(_IDS),
-        st.sampled_from(
-            ("upsert", "upsert", "content", "metadata", "embedding", "delete", "describe", "recreate collection")
-        ),
-        st.integers(1, 100),
-    ),
-    max_size=25,
-)
-
-
-class _History:
-    """Appends only what the command service could have appended."""
-
-    def __init__(self, log: LogWriter, suffix: str) -> None:
-        self._log = log
-        self._suffix = suffix
-        self._live: dict[str, tuple[NewCollection, set[str]]] = {}
-
-    async def play(self, steps: list[Step]) -> None:
-        for step in steps:
-            if step.name not in self._live:
-                self._live[step.name] = (await self._log.create_collection(step.name + self._suffix), set())
-            collection, vectors = self._live[step.name]
-            await self._step(step, collection, vectors)
-
-    async def _step(self, step: Step, collection: NewCollection, vectors: set[str]) -> None:
-        there = step.vector_id in vectors
-        match step.kind:
-            case "upsert" if not there:
-                await self._log.create(
-                    collection, step.vector_id, (step.number, 1, 2, 3), f"content {step.number}", {"n": step.number}
-                )
-                vectors.add(step.vector_id)
-            case "delete" if there:
-                await self._log.delete(collection, step.vector_id)
-                vectors.discard(step.vector_id)
-            case "upsert" | "content" | "metadata" | "embedding" if there:
-                await self._log.update(collection, step.vector_id, **_changes(step))
-            case "describe":
-                await self._log.update_collection(collection, f"described {step.number}")
-            case "recreate collection":
-                await self._log.delete_collection(collection)
-                del self._live[step.name]
-            case _:
-                pass  # there is nothing to update or delete
-
-
-def _changes(step: Step) -> dict[str, Any]:
-    every = {
-        "content": None if step.number % 2 else f"changed {step.number}",
-        "metadata": {"changed": step.number},
-        "embedding": (step.number, 0, 0, 1),
-    }
-    return every if step.kind == "upsert" else {step.kind: every[step.kind]}
 
 
 class _MortalConnection(asyncpg.Connection):
@@ -158,7 +86,7 @@ _deaths = st.lists(st.tuples(st.integers(1, 60), st.booleans()), max_size=6)
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(steps=_steps, batch=st.integers(1, 9), deaths=_deaths)
+@given(steps=steps_of_a_history, batch=st.integers(1, 9), deaths=_deaths)
 async def test_the_read_model_is_the_fold_of_the_log_whatever_dies_in_between(
     projection: Projection,
     log: LogWriter,
@@ -167,7 +95,7 @@ async def test_the_read_model_is_the_fold_of_the_log_whatever_dies_in_between(
     batch: int,
     deaths: list[Death],
 ) -> None:
-    await _History(log, f"-{uuid4().hex[:8]}").play(steps)
+    await History(log, f"-{uuid4().hex[:8]}").play(steps)
     expected = await projection.expected()
     mortality(deaths)
     await projection.catch_up(batch_max_events=batch)
@@ -186,12 +114,7 @@ async def test_a_long_history_is_rebuilt_from_zero_whatever_dies_in_between(
     batch: int,
     until_statement: int,
 ) -> None:
-    kinds = ("upsert", "content", "upsert", "metadata", "delete", "upsert", "embedding", "upsert")
-    steps = [
-        Step(_NAMES[n % 2], _IDS[(n // 2) % 3], "recreate collection" if n % 53 == 52 else kinds[n * 5 % 8], n)
-        for n in range(200)
-    ]
-    await _History(log, "").play(steps)
+    await History(log, "").play(long_history(200))
     expected = await projection.expected()
     for dies_before in (True, False):
         await empty(projection.read)

@@ -1,0 +1,202 @@
+"""One relay publishes at a time, whatever happens to it, and nothing is missing from the topic."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from uuid import UUID
+
+import pytest
+from aiokafka import AIOKafkaConsumer
+from aiokafka.admin import NewTopic
+
+from command_service import relaying
+from command_service.publisher import Publisher, create_producer
+from command_service.relay_lease import LeadershipLostError, Lease, keep, open_next_feed, take
+from shared.event_log import read_event_rows, read_log_id
+from shared.kafka.partitions import partitions_of
+from shared.kafka.records import Piece, piece_of
+from shared.kafka.topic import opened_admin
+from tests.projector.projecting import until
+from tests.projector.read_model import read_log
+from tests.servers import connected
+from tests.transport.transporting import Load, Transport
+
+
+async def pieces(way: Transport) -> dict[int, list[Piece]]:
+    """Everything that is in the topic, by partition."""
+    consumer = AIOKafkaConsumer(way.topic, bootstrap_servers=way.bootstrap, auto_offset_reset="earliest")
+    await consumer.start()
+    try:
+        ends = await consumer.end_offsets(list(consumer.assignment()))
+        found: dict[int, list[Piece]] = {tp.partition: [] for tp in ends}
+        while [tp for tp, end in ends.items() if await consumer.position(tp) < end]:
+            for tp, records in (await consumer.getmany(timeout_ms=200)).items():
+                found[tp.partition] += [
+                    piece_of(tp.partition, record.offset, record.key, record.value, record.headers)
+                    for record in records
+                ]
+    finally:
+        await consumer.stop()
+    return found
+
+
+async def assert_complete(way: Transport, first: int) -> None:
+    """The records of each partition are a chain without a hole, from `first` to the head, and have every event."""
+    events = await read_log(way.projection.log)
+    of_partition: dict[int, set[UUID]] = {}
+    partitions = partitions_of([event.aggregate_id for event in events], 6)
+    for event, partition in zip(events, partitions, strict=True):
+        if event.position > first:
+            of_partition.setdefault(partition, set()).add(event.event_id)
+    for partition, chain in (await pieces(way)).items():
+        at = first
+        for piece in chain:
+            assert piece.after <= at
+            at = max(at, piece.to)
+        assert at == events[-1].position
+        published = {piece.event_id for piece in chain if piece.event is not None}
+        assert published == of_partition.get(partition, set())
+
+
+async def test_the_topic_holds_every_event_and_says_so_in_every_partition(way: Transport) -> None:
+    load = Load(way.log)
+    await load.some(20)
+    first = await way.projection.head()
+    async with way.relay() as relay:
+        await until(way.published, "nothing was published")
+        await load.some(150)
+        await until(way.published, "not everything was published")
+
+        async def told() -> bool:
+            return min((await way.relay_status()).partition_positions) == await way.projection.head()
+
+        await until(told, "idle partitions were not told")
+        assert relay.fault is None
+    await assert_complete(way, first)
+
+
+async def test_an_orderly_end_hands_over_at_once(way: Transport) -> None:
+    load = Load(way.log)
+    await load.some(10)
+    async with way.relay("first"):
+        await until(way.published, "nothing was published")
+    started = time.monotonic()
+    await load.some(10)
+    async with way.relay("second"):
+        await until(way.published, "the second relay does not publish")
+    assert time.monotonic() - started < relaying.LEASE_SECONDS
+    status = await way.relay_status()
+    assert (status.epoch, status.holder) == (2, None)
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+async def test_a_leader_that_is_killed_or_frozen_is_succeeded_within_five_seconds(
+    way: Transport, how: signal.Signals
+) -> None:
+    load = Load(way.log)
+    async with way.process("command_service.relay") as first, way.process("command_service.relay") as second:
+        await load.some(5)
+        await until(way.published, "nobody publishes")
+        holder = (await way.relay_status()).holder or ""
+        leader = next(process for process in (first, second) if holder.endswith(f":{process.pid}"))
+        head = await way.projection.head()
+        async with load.running():
+            leader.send_signal(how)
+            lost_at = time.monotonic()
+
+            async def succeeded() -> bool:
+                status = await way.relay_status()
+                return status.epoch == 2 and status.position > head
+
+            await until(succeeded, "nobody took over")
+            assert time.monotonic() - lost_at < 5
+            if how is signal.SIGSTOP:
+                leader.send_signal(signal.SIGCONT)
+                await asyncio.sleep(1)
+        await until(way.published, "the successor does not publish")
+        status = await way.relay_status()
+        assert status.epoch == 2
+        assert not (status.holder or "").endswith(f":{leader.pid}")
+    await assert_complete(way, 0 if head == 0 else await first_position(way))
+
+
+async def first_position(way: Transport) -> int:
+    """Where the feed began."""
+    return min(piece.after for chain in (await pieces(way)).values() for piece in chain)
+
+
+async def test_what_a_former_leader_still_sends_does_no_harm(way: Transport) -> None:
+    """The zombie sends everything once more, beside its successor, with the watermarks that it believes in."""
+    load = Load(way.log)
+    await load.some(5)
+    begin = await way.projection.head()
+    async with connected(way.databases.events_dsn) as connection, way.relay("new") as relay, way.projector():
+        await until(way.published, "nothing was published")
+        old = Lease(1, 0, begin, None, [begin] * 6)
+        log_id = await read_log_id(connection)
+        producer = create_producer(way.bootstrap)
+        await producer.start()
+        zombie = Publisher(producer, way.topic, log_id, old)
+        for _ in range(30):
+            await load.some(5)
+            rows = await read_event_rows(connection, zombie.position, limit=4)
+            await zombie.publish(rows)
+        await producer.stop()
+        with pytest.raises(LeadershipLostError):
+            await keep(connection, old, zombie.position, zombie.event_id, zombie.partition_positions, 1)
+        await way.settle()
+        assert relay.fault is None
+
+
+async def test_an_unreachable_broker_is_named_and_the_backlog_shows(way: Transport) -> None:
+    load = Load(way.log)
+    async with way.relay(kafka_bootstrap="127.0.0.1:9") as relay:
+        await until(lambda: "Kafka at 127.0.0.1:9" in (relay.fault or ""), "it does not say that Kafka is away")
+        await load.some(5)
+        assert (await way.relay_status()).backlog == await way.projection.head() >= 5
+    async with way.relay():
+        await until(way.published, "it does not catch up")
+
+
+async def test_a_topic_with_another_number_of_partitions_is_refused(way: Transport) -> None:
+    async with opened_admin(way.bootstrap) as admin:
+        await admin.create_topics([NewTopic(way.topic, 3, 1)])
+        await Load(way.log).some(3)
+        async with way.relay() as relay, way.projector() as projector:
+            await until(lambda: "has 3 partitions, but its feed has 6" in (relay.fault or ""), "it is not refused")
+            await until(lambda: "has 3 partitions, but its feed has 6" in (projector.fault or ""), "nor here")
+            await Load(way.log, 8).some(3)
+            assert not any((await pieces(way)).values())
+            async with connected(way.databases.events_dsn) as connection:
+                position = (await way.relay_status()).position
+                assert await open_next_feed(connection, 3, position) == 2
+            await way.settle()
+            assert (await way.relay_status()).feed == 2
+
+
+async def test_a_log_that_is_not_the_published_one_is_refused(way: Transport) -> None:
+    load = Load(way.log)
+    await load.some(3)
+    async with way.relay():
+        await load.some(3)
+        await until(way.published, "nothing was published")
+    await way.projection.log.execute("UPDATE relay_leases SET event_id = gen_random_uuid()")
+    async with way.relay() as relay:
+        await until(lambda: "it was restored or rewritten" in (relay.fault or ""), "it is not refused")
+
+
+async def test_only_the_holder_of_the_current_feed_moves_its_checkpoint(way: Transport) -> None:
+    async with connected(way.databases.events_dsn) as connection:
+        async with way.relay():
+            await until(way.published, "nothing was published")
+        lease = await take(connection, "test", 60)
+        assert lease is not None
+        assert await take(connection, "other", 60) is None
+        await keep(connection, lease, lease.position, lease.event_id, lease.partition_positions, 60)
+        await open_next_feed(connection, 2, 0)
+        with pytest.raises(LeadershipLostError):
+            await keep(connection, lease, lease.position, lease.event_id, lease.partition_positions, 60)
+        with pytest.raises(LookupError):
+            await open_next_feed(connection, 2, 10**9)
