@@ -26,7 +26,7 @@ from command_service.relay_lease import (
 from command_service.settings import RelaySettings
 from shared.appends import woken_by_appends
 from shared.event_log import LogCorruptionError, read_event_rows, read_log_id
-from shared.kafka.topic import TopicMismatchError, ensure_topic, opened_admin
+from shared.kafka.topic import TopicMismatchError, TopicMissingError, check_topic, ensure_topic, opened_admin
 from shared.postgres import CONNECTION_LOST, connect
 
 LEASE_SECONDS = 2.5
@@ -35,6 +35,8 @@ LEASE_SECONDS = 2.5
 _HEARTBEAT_SECONDS = 0.8
 _CHECKPOINT_SECONDS = 0.1
 _STANDBY_SECONDS = 0.5
+_TOPIC_CHECK_SECONDS = 2.0
+_LAST_BATCH_SECONDS = 5.0
 _RECHECK_SECONDS = 3.0
 _FIRST_RETRY_SECONDS = 0.2
 _LAST_RETRY_SECONDS = 5.0
@@ -77,6 +79,8 @@ class Relay:
                 await self._lead_when_possible()
             except LeadershipLostError:
                 _log.warning("the lease is another relay's now")
+            except TopicMissingError as error:
+                _log.warning("publishing anew from the checkpoint", reason=str(error))
             except (LogCorruptionError, LeaseMismatchError, TopicMismatchError) as error:
                 self._report(str(error))
                 await self._pause(_RECHECK_SECONDS)
@@ -119,16 +123,25 @@ class Relay:
 
     async def _lead(self, keeping: asyncpg.Connection[asyncpg.Record], lease: Lease) -> None:
         progress: list[Publisher] = []
-        publishing = asyncio.create_task(self._publish(lease, progress), name="publishing")
-        keeper = asyncio.create_task(self._keep(keeping, lease, progress), name="keeping")
+        watched = asyncio.Event()
+        tasks: list[asyncio.Task[None]] = [
+            asyncio.create_task(self._watch_topic(lease, watched), name="watching"),
+            asyncio.create_task(self._publish(lease, watched, progress), name="publishing"),
+            asyncio.create_task(self._keep(keeping, lease, progress), name="keeping"),
+        ]
+        stopping = asyncio.create_task(self._stopping.wait(), name="stopping")
         try:
-            done, _pending = await asyncio.wait({publishing, keeper}, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
+            await asyncio.wait((*tasks, stopping), return_when=asyncio.FIRST_COMPLETED)
+            if stopping.done():
+                await asyncio.wait({tasks[1]}, timeout=_LAST_BATCH_SECONDS)
+            for task in tasks:
+                if task.done():
+                    task.result()
         finally:
-            publishing.cancel()
-            keeper.cancel()
-            await asyncio.gather(publishing, keeper, return_exceptions=True)
+            stopping.cancel()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, stopping, return_exceptions=True)
         for publisher in progress:
             await keep(
                 keeping, lease, publisher.position, publisher.event_id, publisher.partition_positions, LEASE_SECONDS
@@ -150,10 +163,19 @@ class Relay:
             await asyncio.sleep(_CHECKPOINT_SECONDS)
             silent_seconds += _CHECKPOINT_SECONDS
 
-    async def _publish(self, lease: Lease, progress: list[Publisher]) -> None:
-        settings = self._settings
+    async def _watch_topic(self, lease: Lease, watched: asyncio.Event) -> None:
+        """Makes the topic if need be; one that goes later is gone with all that a producer knows of it."""
+        settings, partitions = self._settings, len(lease.partition_positions)
         async with opened_admin(settings.kafka_bootstrap) as admin:
-            await ensure_topic(admin, settings.kafka_topic, len(lease.partition_positions))
+            await ensure_topic(admin, settings.kafka_topic, partitions)
+            watched.set()
+            while True:
+                await asyncio.sleep(_TOPIC_CHECK_SECONDS)
+                await check_topic(admin, settings.kafka_topic, partitions)
+
+    async def _publish(self, lease: Lease, watched: asyncio.Event, progress: list[Publisher]) -> None:
+        settings = self._settings
+        await watched.wait()
         connection = await connect(settings.events_dsn.get_secret_value(), settings)
         try:
             async with (

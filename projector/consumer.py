@@ -22,11 +22,13 @@ from projector.settings import ProjectorSettings
 from projector.source import EventSource
 from shared.event_log import LogCorruptionError
 from shared.kafka.records import ForeignRecordError
-from shared.kafka.topic import TopicMismatchError
+from shared.kafka.topic import TopicMismatchError, TopicMissingError
 from shared.postgres import CONNECTION_LOST, Connection, connect
 
 _FIRST_RETRY_SECONDS = 0.1
 _LAST_RETRY_SECONDS = 5.0
+
+_NOT_COMPARED = "the checkpoints are not yet compared with the event log"
 
 _log = structlog.get_logger("projector")
 
@@ -49,7 +51,7 @@ class Consumer:
         announcer: ChangeAnnouncer,
         metrics: ProjectorMetrics,
     ) -> None:
-        self.fault: str | None = "the checkpoints are not yet compared with the event log"
+        self.fault: str | None = _NOT_COMPARED
         self._settings = settings
         self._open_source = open_source
         self._announcer = announcer
@@ -76,7 +78,7 @@ class Consumer:
             except (CheckpointMismatchError, LogCorruptionError, ForeignRecordError, TopicMismatchError) as error:
                 self._report(str(error))
                 await self._pause(self._settings.recheck_interval_seconds)
-            except NoFeedError as error:
+            except (NoFeedError, TopicMissingError) as error:
                 self._report(str(error))
                 await self._back_off()
             except LayoutChangedError:
@@ -111,9 +113,11 @@ class Consumer:
             return await self._apply(connection, runs, source, layout)
 
         source.moved(await settled_positions(connection, source, self._batch_limit, apply))
-        while not self._stopping.is_set():
+        if self.fault == _NOT_COMPARED:
             self._well()
+        while not self._stopping.is_set():
             runs = await source.read(connection, self._batch_limit)
+            self._well()
             if runs:
                 source.moved(await apply(runs, source.layout))
 

@@ -15,7 +15,12 @@ from dataclasses import dataclass, field
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
-from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
+from aiokafka.errors import (
+    KafkaError,
+    NoOffsetForPartitionError,
+    OffsetOutOfRangeError,
+    UnknownTopicOrPartitionError,
+)
 
 from projector.checkpoints import read_positions
 from projector.errors import CheckpointMismatchError, LayoutChangedError, NoFeedError
@@ -23,7 +28,7 @@ from projector.event_log import EventLog, opened_event_log
 from projector.runs import Layout, Run, runs_of_log
 from projector.settings import ProjectorSettings
 from shared.kafka.records import ForeignRecordError, Piece, piece_of
-from shared.kafka.topic import TopicMismatchError
+from shared.kafka.topic import TopicMismatchError, TopicMissingError
 from shared.postgres import Connection
 from shared.read_model.tables import PROJECTION
 
@@ -234,7 +239,7 @@ async def open_kafka_source(settings: ProjectorSettings) -> AsyncIterator[KafkaS
     Raises:
         One of `CONNECTION_LOST`: the event database cannot be reached.
         KafkaError: no broker can be reached.
-        NoFeedError: there is nothing to read yet.
+        NoFeedError, TopicMissingError: there is nothing to read yet.
     """
     async with opened_event_log(settings) as log:
         feed = await log.feed()
@@ -256,7 +261,10 @@ async def open_kafka_source(settings: ProjectorSettings) -> AsyncIterator[KafkaS
             request_timeout_ms=_REQUEST_TIMEOUT_SECONDS * 1000,
         )
         try:
-            await consumer.start()
+            try:
+                await consumer.start()
+            except UnknownTopicOrPartitionError as error:
+                raise TopicMissingError(settings.kafka_topic) from error
             source = KafkaSource(consumer, log, layout, settings)
             committing = asyncio.create_task(source.commit_forever(), name="offsets")
             try:

@@ -47,6 +47,8 @@ def configure_logging(process: str, *, log_format: Literal["json", "console"], l
         logging.getLogger(name).propagate = True
     logging.getLogger("uvicorn.access").disabled = True
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    # It logs every attempt; who uses it says once what is wrong.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     structlog.contextvars.bind_contextvars(process=process)
 
 

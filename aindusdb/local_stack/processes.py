@@ -110,6 +110,12 @@ class SupervisedProcess:
         what = f"not ready after {timeout_seconds:.0f} s ({self._last_obstacle})"
         raise ProcessDoesNotStartError(self.spec.name, what, self.log.path, self.log.last_lines())
 
+    def kill(self) -> None:
+        """As a power cut would; it is started again."""
+        if self._process is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+
     async def stop(self) -> None:
         """Returns when the process and its whole group are gone. Never fails: others are still to be stopped."""
         self._stop.set()

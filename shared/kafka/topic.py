@@ -12,6 +12,13 @@ _REQUEST_TIMEOUT_MS = 10_000
 _MAX_REPLICATION = 3
 
 
+class TopicMissingError(Exception):
+    """The topic is not there. A relay makes it anew."""
+
+    def __init__(self, topic: str) -> None:
+        super().__init__(f"there is no topic {topic}; a relay that leads makes it")
+
+
 class TopicMismatchError(Exception):
     """The topic has another number of partitions than the feed; events would not stand where they belong."""
 
@@ -46,6 +53,20 @@ async def partition_count(admin: AIOKafkaAdminClient, topic: str) -> int:
     return len(found["partitions"])
 
 
+async def check_topic(admin: AIOKafkaAdminClient, topic: str, partitions: int) -> None:
+    """
+    Raises:
+        TopicMissingError: there is no such topic.
+        TopicMismatchError: it has another number of partitions.
+        KafkaError: it cannot be looked at.
+    """
+    got = await partition_count(admin, topic)
+    if got == 0:
+        raise TopicMissingError(topic)
+    if got != partitions:
+        raise TopicMismatchError(topic, expected=partitions, got=got)
+
+
 async def ensure_topic(admin: AIOKafkaAdminClient, topic: str, partitions: int) -> None:
     """Makes the topic if it is missing, with as many replicas as brokers allow, at most three.
 
@@ -53,12 +74,10 @@ async def ensure_topic(admin: AIOKafkaAdminClient, topic: str, partitions: int) 
         TopicMismatchError: it has another number of partitions.
         KafkaError: it cannot be looked at or made.
     """
-    got = await partition_count(admin, topic)
-    if got == 0:
+    try:
+        await check_topic(admin, topic, partitions)
+    except TopicMissingError:
         await _create(admin, topic, partitions)
-        got = partitions
-    if got != partitions:
-        raise TopicMismatchError(topic, expected=partitions, got=got)
 
 
 async def _create(admin: AIOKafkaAdminClient, topic: str, partitions: int) -> None:
