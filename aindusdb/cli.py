@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from aindusdb.commands import data, schema, stack
+from aindusdb.commands import data, relay, schema, stack
 from aindusdb.local_stack.errors import StackError
 
 
@@ -21,6 +21,7 @@ def build_app() -> typer.Typer:
     stack.register(app)
     data.register(app)
     schema.register(app)
+    relay.register(app)
     return app
 
 

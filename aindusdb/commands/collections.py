@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from aindusdb.client import Client, Collection
-from aindusdb.commands.output import DEFAULT_URL, JsonOption, UrlOption, print_json, printable, refusals, shortened
+from aindusdb.commands.output import JsonOption, UrlOption, print_json, printable, refusals, service_url, shortened
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The collection's name.")]
 
@@ -38,9 +38,9 @@ def register(app: typer.Typer) -> None:
     app.add_typer(group, name="collections")
 
     @group.command("list")
-    def list_all(url: UrlOption = DEFAULT_URL, as_json: JsonOption = False) -> None:
+    def list_all(url: UrlOption = None, as_json: JsonOption = False) -> None:
         """List all collections."""
-        with refusals(), Client(url) as client:
+        with refusals(), Client(service_url(url)) as client:
             found = list(client.collections())
         if as_json:
             print_json([collection.model_dump(mode="json") for collection in found])
@@ -50,9 +50,9 @@ def register(app: typer.Typer) -> None:
             typer.echo("There are no collections yet.")
 
     @group.command()
-    def get(name: NameArgument, url: UrlOption = DEFAULT_URL, as_json: JsonOption = False) -> None:
+    def get(name: NameArgument, url: UrlOption = None, as_json: JsonOption = False) -> None:
         """Show one collection."""
-        with refusals(), Client(url) as client:
+        with refusals(), Client(service_url(url)) as client:
             found = client.collection(name)
         _show(found, as_json)
 
@@ -66,7 +66,7 @@ def register(app: typer.Typer) -> None:
         m: Annotated[int | None, typer.Option("--m", help="hnsw: neighbours of a node.")] = None,
         ef_construction: Annotated[int | None, typer.Option(help="hnsw: candidates while building.")] = None,
         description: Annotated[str | None, typer.Option(help="What it is for.")] = None,
-        url: UrlOption = DEFAULT_URL,
+        url: UrlOption = None,
         as_json: JsonOption = False,
     ) -> None:
         """Create a collection."""
@@ -78,14 +78,14 @@ def register(app: typer.Typer) -> None:
             "index": {"kind": index.value, **_given(parameters)},
             "description": description,
         }
-        with refusals(), Client(url) as client:
+        with refusals(), Client(service_url(url)) as client:
             created = client.create_collection(name, **_given(definition))
         _show(created, as_json)
 
     @group.command()
-    def delete(name: NameArgument, url: UrlOption = DEFAULT_URL, as_json: JsonOption = False) -> None:
+    def delete(name: NameArgument, url: UrlOption = None, as_json: JsonOption = False) -> None:
         """Delete a collection with all its vectors."""
-        with refusals(), Client(url) as client:
+        with refusals(), Client(service_url(url)) as client:
             deleted = client.delete_collection(name)
         if as_json:
             print_json(deleted)

@@ -21,13 +21,13 @@ from aindusdb.commands.import_progress import SHOWN_BAD_LINES, ImportProgress, P
 from aindusdb.commands.import_rejects import Rejects
 from aindusdb.commands.import_run import ImportRun, LinesRefusedError
 from aindusdb.commands.output import (
-    DEFAULT_URL,
     CommandRefusedError,
     JsonOption,
     UrlOption,
     print_json,
     refusals,
     say,
+    service_url,
 )
 
 PATIENCE = RetryPolicy(patience_seconds=120.0)
@@ -52,7 +52,7 @@ def register(app: typer.Typer) -> None:
         dimension: Annotated[int | None, typer.Option(min=1, help="Of a collection that is created.")] = None,
         restart: Annotated[bool, typer.Option("--restart", help="Begin anew, whatever was done before.")] = False,
         rejects: Annotated[Path | None, typer.Option(help="Where skipped lines are written.")] = None,
-        url: UrlOption = DEFAULT_URL,
+        url: UrlOption = None,
         as_json: JsonOption = False,
     ) -> None:
         """Import a JSONL file. After an interruption the same command goes on where it stopped."""
@@ -60,7 +60,7 @@ def register(app: typer.Typer) -> None:
         with refusals():
             try:
                 importing = _Import(file, collection, batch_size, on_error, rejects, restart)
-                progress, lines_sent = importing.run(url, dimension if create else None, create=create)
+                progress, lines_sent = importing.run(service_url(url), dimension if create else None, create=create)
             except OSError as error:
                 raise CommandRefusedError(f"{error.filename or file}: {error.strerror or error}") from error
         _report(progress, lines_sent, time.monotonic() - started, as_json)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -16,12 +18,32 @@ from aindusdb.client import ClientError
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 
-UrlOption = Annotated[str, typer.Option("--url", help="Where AindusDB listens.", envvar="AINDUSDB_URL")]
+UrlOption = Annotated[
+    str | None,
+    typer.Option(
+        "--url",
+        help="Where AindusDB listens; by default where the stack on the data folder does.",
+        envvar="AINDUSDB_URL",
+        show_default=DEFAULT_URL,
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable JSON on standard output.")]
 
 
 class CommandRefusedError(Exception):
     """The command cannot do what it was asked; the message is the sentence to show."""
+
+
+def service_url(named: str | None) -> str:
+    """The address that was named, else that of the stack which runs on the data folder, else the default one."""
+    if named is not None:
+        return named
+    # Imported late: the local stack is an extra, and with an address it is not needed.
+    try:
+        from aindusdb.local_stack.connection import local_url
+    except ModuleNotFoundError:
+        return DEFAULT_URL
+    return local_url(Path(os.environ.get("AINDUSDB_DATA_DIR", ".aindusdb")).absolute()) or DEFAULT_URL
 
 
 @contextmanager

@@ -13,7 +13,6 @@ from rich.text import Text
 
 from aindusdb.client import Client, SearchAnswer, encode_embedding
 from aindusdb.commands.output import (
-    DEFAULT_URL,
     CommandRefusedError,
     JsonOption,
     UrlOption,
@@ -21,6 +20,7 @@ from aindusdb.commands.output import (
     printable,
     refusals,
     say,
+    service_url,
     shortened,
 )
 from shared.strict_json import MalformedJsonError, parse_json
@@ -40,7 +40,7 @@ def register(app: typer.Typer) -> None:
         exact: Annotated[bool, typer.Option("--exact", help="Compare with every vector, without the index.")] = False,
         ef_search: Annotated[int | None, typer.Option(help="hnsw: candidates while searching.")] = None,
         token: Annotated[str | None, typer.Option(help="A write's consistency token: see that write.")] = None,
-        url: UrlOption = DEFAULT_URL,
+        url: UrlOption = None,
         as_json: JsonOption = False,
     ) -> None:
         """Search a collection by an embedding."""
@@ -58,7 +58,7 @@ def register(app: typer.Typer) -> None:
                 request["ef_search"] = ef_search
             if token is not None:
                 request["consistency_token"] = token
-            with Client(url) as client:
+            with Client(service_url(url)) as client:
                 answer = client.search(collection, **request)
         if as_json:
             print_json(answer.model_dump(mode="json"))

@@ -45,6 +45,9 @@ class StackState:
     events_dsn: str
     read_dsn: str
     processes: tuple[ProcessRecord, ...]
+    relay_dsn: str = ""
+    """The event database as the relay's role, which may open a new feed."""
+    kafka_bootstrap: str = ""
 
 
 def write_state(path: Path, state: StackState) -> None:
@@ -76,6 +79,8 @@ def read_state(path: Path) -> StackState | None:
                 ProcessRecord(**{**record, "process": ProcessId(**record["process"]) if record["process"] else None})
                 for record in content["processes"]
             ),
+            relay_dsn=content.get("relay_dsn", ""),
+            kafka_bootstrap=content.get("kafka_bootstrap", ""),
         )
     except PermissionError as error:
         raise FolderUnusableError(path.parent, "it belongs to another user") from error

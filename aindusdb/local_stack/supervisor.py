@@ -252,6 +252,9 @@ class _Stack:
             events_dsn=query.events if query else "",
             read_dsn=query.read if query else "",
             processes=tuple(process.record() for process in self._processes),
+            relay_dsn=self._addresses.command.events if self._addresses else "",
+            kafka_bootstrap=(self._addresses.kafka_bootstrap if self._addresses else "")
+            or self._environment.get("AINDUSDB_KAFKA_BOOTSTRAP", ""),
         )
         try:
             write_state(self._folder.state_file, state)

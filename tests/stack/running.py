@@ -22,7 +22,7 @@ from aindusdb.local_stack.state import ProcessRecord, StackState, read_state
 from aindusdb.local_stack.users import UnixUser
 
 REPOSITORY = Path(__file__).parents[2]
-PORT_OFFSETS = (0, 1, 2, 3, 4, 10, 20)
+PORT_OFFSETS = (0, 1, 2, 3, 4, 10, 11, 20, 30, 31)
 
 
 def free_base_port() -> int:
@@ -45,7 +45,13 @@ class StackUnderTest:
         return [self.python, "-m", self.module, *arguments, "--data-dir", str(self.data_dir)]
 
     def process_arguments(self) -> dict[str, Any]:
-        named_servers = ("AINDUSDB_EVENTS_DSN", "AINDUSDB_READ_DSN", "AINDUSDB_REDIS_URL")
+        named_servers = (
+            "AINDUSDB_EVENTS_DSN",
+            "AINDUSDB_READ_DSN",
+            "AINDUSDB_REDIS_URL",
+            "AINDUSDB_KAFKA_BOOTSTRAP",
+            "AINDUSDB_READ_REPLICA_DSNS",
+        )
         inherited = {name: value for name, value in os.environ.items() if name not in named_servers}
         return {
             "cwd": "/",
@@ -65,8 +71,8 @@ class StackUnderTest:
             **self.process_arguments(),
         )
 
-    def up(self) -> str:
-        done = self.run("up", "--detach", "--port", str(self.port))
+    def up(self, *options: str) -> str:
+        done = self.run("up", "--detach", "--port", str(self.port), *options)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 

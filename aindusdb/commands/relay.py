@@ -1,0 +1,120 @@
+"""`aindusdb relay`: how far the topic is filled, and filling it anew."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Coroutine
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import asyncpg
+import typer
+from aiokafka.errors import KafkaError
+
+from aindusdb.commands.output import CommandRefusedError, JsonOption, print_json, refusals
+from command_service.relay_lease import RelayStatus, open_next_feed, read_relay_status
+from events_schema.asyncapi import TOPIC
+from shared.kafka.topic import delete_topic, opened_admin, partition_count
+from shared.postgres import CONNECTION_LOST
+
+AnswerT = TypeVar("AnswerT")
+
+DataFolderOption = Annotated[
+    Path, typer.Option("--data-dir", help="Where the local stack's data lie.", envvar="AINDUSDB_DATA_DIR")
+]
+
+
+def register(app: typer.Typer) -> None:
+    group = typer.Typer(help="The relay, which carries the event log to Kafka.", no_args_is_help=True)
+    app.add_typer(group, name="relay")
+
+    @group.command()
+    def status(data_dir: DataFolderOption = Path(".aindusdb"), as_json: JsonOption = False) -> None:
+        """Show who publishes, and how much of the log is published."""
+        with refusals():
+            found = _run(_read_status(_addresses(data_dir)[0]))
+        if as_json:
+            print_json({**asdict(found), "expires_at": str(found.expires_at), "backlog": found.backlog})
+            return
+        typer.echo(f"Feed {found.feed}, {len(found.partition_positions)} partitions, epoch {found.epoch}")
+        typer.echo(f"Published by {found.holder}" if found.holder else "Nobody publishes at the moment")
+        typer.echo(f"Log at {found.head:,}, published up to {found.position:,}: {found.backlog:,} events wait")
+
+    @group.command()
+    def reset(
+        partitions: Annotated[
+            int | None, typer.Option(min=1, max=1000, help="Another number of partitions; the topic is made anew.")
+        ] = None,
+        from_position: Annotated[
+            int | None, typer.Option(min=0, help="Publish again what follows this position; 0 is everything.")
+        ] = None,
+        data_dir: DataFolderOption = Path(".aindusdb"),
+    ) -> None:
+        """Begin a new feed: the topic is filled anew from the log, by default with what is not published yet.
+
+        Nothing is lost or applied twice: projectors read from the log what a topic does not hold.
+        """
+        with refusals():
+            feed = _run(_reset(*_addresses(data_dir), partitions, from_position))
+        typer.echo(f"Feed {feed} begins; relays and projectors go over to it by themselves")
+
+
+def _addresses(data_dir: Path) -> tuple[str, str]:
+    """The event database's, and Kafka's, which may be empty."""
+    if named := os.environ.get("AINDUSDB_EVENTS_DSN"):
+        return named, os.environ.get("AINDUSDB_KAFKA_BOOTSTRAP", "")
+    from aindusdb.local_stack.connection import local_relay
+
+    local = local_relay(data_dir.absolute())
+    if local is None:
+        raise CommandRefusedError(
+            f"No stack runs on {data_dir}; start one with `aindusdb up --kafka`, or name the servers in "
+            "AINDUSDB_EVENTS_DSN and AINDUSDB_KAFKA_BOOTSTRAP."
+        )
+    return local
+
+
+def _run(command: Coroutine[Any, Any, AnswerT]) -> AnswerT:
+    try:
+        return asyncio.run(command)
+    except LookupError as error:
+        raise CommandRefusedError(f"{error.args[0]}.") from error
+    except KafkaError as error:
+        raise CommandRefusedError(f"Kafka cannot be reached: {error}") from error
+    except (*CONNECTION_LOST, asyncpg.PostgresError, ValueError) as error:
+        reason = str(error) or type(error).__name__
+        raise CommandRefusedError(f"The event database cannot be used: {reason}") from error
+
+
+async def _read_status(dsn: str) -> RelayStatus:
+    connection = await asyncpg.connect(dsn, timeout=10, command_timeout=60)
+    try:
+        found = await read_relay_status(connection)
+    finally:
+        await connection.close(timeout=5)
+    if found is None:
+        raise LookupError("No relay has opened a feed yet; a relay does with AINDUSDB_KAFKA_BOOTSTRAP")
+    return found
+
+
+async def _reset(dsn: str, bootstrap: str, partitions: int | None, from_position: int | None) -> int:
+    if not bootstrap:
+        raise CommandRefusedError("Name Kafka in AINDUSDB_KAFKA_BOOTSTRAP, or start the stack with --kafka.")
+    current = await _read_status(dsn)
+    wanted = partitions or len(current.partition_positions)
+    async with opened_admin(bootstrap) as admin:
+        topic = os.environ.get("AINDUSDB_KAFKA_TOPIC", TOPIC)
+        there = await partition_count(admin, topic)
+        connection = await asyncpg.connect(dsn, timeout=10, command_timeout=60)
+        try:
+            # First: a relay of the old feed would make the topic again as it was.
+            feed = await open_next_feed(
+                connection, wanted, current.position if from_position is None else from_position
+            )
+        finally:
+            await connection.close(timeout=5)
+        if there not in (0, wanted):
+            await delete_topic(admin, topic)
+    return feed
