@@ -37,6 +37,8 @@ def arguments(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--url-command", help="a running command service; by default a stack is started")
     parser.add_argument("--url-query", help="a running query service; goes with --url-command")
     parser.add_argument("--data-dir", help="the data folder of the running stack, for figures that only it has")
+    parser.add_argument("--kafka", action="store_true", help="carry the events through Kafka")
+    parser.add_argument("--replicas", type=int, default=0, help="so many read replicas answer the searches")
     return parser
 
 

@@ -23,7 +23,7 @@ from aindusdb.local_stack.state import read_state
 from benchmarks.figures import say
 from benchmarks.material import REPOSITORY
 
-_PORT_OFFSETS = (0, 1, 2, 3, 4, 10, 20)
+_PORT_OFFSETS = (0, 1, 2, 3, 4, 10, 11, 20, 30, 31)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,8 @@ def stack(options: argparse.Namespace) -> Iterator[Stack]:
     # Whoever ends the benchmark ends its stack with it.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
-        started = _aindusdb("up", "--detach", "--port", str(ports.edge), data_dir=data_dir, check=False)
+        servers = ["--replicas", str(options.replicas), *(["--kafka"] if options.kafka else [])]
+        started = _aindusdb("up", "--detach", "--port", str(ports.edge), *servers, data_dir=data_dir, check=False)
         if started.returncode != 0:
             raise SystemExit(f"The stack did not start:\n{started.stdout}{started.stderr}")
         yield Stack(f"http://{HOST}:{ports.command_service}", f"http://{HOST}:{ports.query_service}", data_dir)

@@ -123,7 +123,7 @@ class CreateCollectionRequest(_Request):
             raise PydanticCustomError(
                 "dimension",
                 "an indexed {type} has at most {limit} dimensions, not {dimension}; use index.kind none or halfvec",
-                {"type": self.type, "limit": limit, "dimension": self.dimension},
+                {"type": self.type, "limit": limit, "dimension": self.dimension, "within": "/dimension"},
             )
         return self
 
@@ -173,7 +173,9 @@ class PatchVectorRequest(_Request):
     @model_validator(mode="after")
     def _keeps_an_embedding(self) -> Self:
         if "embedding" in self.model_fields_set and self.embedding is None:
-            raise PydanticCustomError("embedding", "an embedding can be replaced, not removed")
+            raise PydanticCustomError(
+                "embedding", "an embedding can be replaced, not removed", {"within": "/embedding"}
+            )
         check_event_size(0 if self.embedding is None else self.embedding.size, self.content, self.metadata)
         return self
 
@@ -231,7 +233,10 @@ class BatchRequest(_Request):
             if first != index:
                 raise PydanticCustomError(
                     "duplicate_id", "operations {first} and {second} have the same id {id}",
-                    {"first": first, "second": index, "id": repr(operation.id)},
+                    {
+                        "first": first, "second": index, "id": repr(operation.id),
+                        "within": f"/operations/{index}/id",
+                    },
                 )  # fmt: skip
         return self
 

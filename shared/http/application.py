@@ -177,19 +177,24 @@ def validation_problem(errors: Sequence[Any], body: Any) -> ProblemError:
     """The problem for pydantic's errors. A body that is no JSON at all is `malformed-json`; an error that has a
     problem type of its own, such as `not-finite`, gives its name to the whole."""
     found = [
-        FieldError(pointer=_pointer(one["loc"], body), type=one["type"].replace("_", "-"), detail=one["msg"])
+        FieldError(
+            pointer=_pointer(one["loc"], body) + one.get("ctx", {}).get("within", ""),
+            type=one["type"].replace("_", "-"),
+            detail=one["msg"],
+        )
         for one in errors
     ]
     special = next(
         (_PROBLEM_OF_ERROR_TYPE[one["type"]] for one in errors if one["type"] in _PROBLEM_OF_ERROR_TYPE), None
     )
     first = found[0]
-    return ProblemError(special or "validation", f"{first.pointer}: {first.detail}", errors=found)
+    return ProblemError(special or "validation", f"{first.pointer or 'the body'}: {first.detail}", errors=found)
 
 
 def _pointer(location: Sequence[str | int], body: Any) -> str:
     """`("body", "operations", 3, "upsert", "id")` -> `/operations/3/id`: what is in the location but not in the
-    body is the name of a union's member, unless it ends it (a missing field). A parameter keeps its name."""
+    body is the name of a union's member, unless it ends it (a missing field). A parameter keeps its name. A rule on
+    several fields says in its context which of them it is `within`."""
     origin, *rest = location
     if origin != "body":
         return str(rest[0]) if rest else str(origin)
@@ -201,4 +206,4 @@ def _pointer(location: Sequence[str | int], body: Any) -> str:
             at = at[part]
         if inside or number == len(rest) - 1:
             parts.append(str(part).replace("~", "~0").replace("/", "~1"))
-    return "/" + "/".join(parts)
+    return "".join(f"/{part}" for part in parts)

@@ -313,6 +313,13 @@ async def test_pointer_of_a_fault_in_a_batch_leads_to_the_field(service: httpx.A
     operations = [{"op": "delete", "id": "x"}, {"op": "upsert", "id": "y", "embedding": [1, "2", 3]}]
     answer = await service.post(f"{vectors}/batch", json={"operations": operations})
     assert answer.json()["errors"][0]["pointer"] == "/operations/1/embedding"
+    twice = [{"op": "delete", "id": "x"}, {"op": "delete", "id": "x"}]
+    answer = await service.post(f"{vectors}/batch", json={"operations": twice})
+    assert answer.json()["errors"][0]["pointer"] == "/operations/1/id"
+    answer = await service.patch(f"{vectors}/x", json={"embedding": None})
+    assert answer.json()["errors"][0]["pointer"] == "/embedding"
+    answer = await service.post(f"{vectors}/batch", json=[])
+    assert answer.json()["errors"][0]["pointer"] == ""
 
 
 async def test_bodies_of_many_requests_are_bounded_together_and_room_comes_back(databases: Databases) -> None:
