@@ -10,17 +10,27 @@ import sys
 import time
 
 from tests.crash.load import Load
-from tests.crash.stack import Stack, running_stack
+from tests.crash.stack import EVENT_SERVER, Stack, running_stack
 from tests.crash.verification import Verdict, verify
 
-TARGETS = ("PostgreSQL", "Command service", "Projector", "Query service")
+TARGETS = (
+    "PostgreSQL",
+    "Command service",
+    "Projector",
+    "Query service",
+    EVENT_SERVER,
+    "Relay",
+    "Kafka",
+    "Replica 1",
+    "Redis",
+)
 IN_FLIGHT_SECONDS = 0.5
 """A kill counts only if writes were under way and one had been acknowledged within this time."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=20, help="kills that count (default: 20)")
+    parser.add_argument("--rounds", type=int, default=40, help="kills that count (default: 40)")
     parser.add_argument("--writers", type=int, default=8)
     parser.add_argument("--seed", type=int, default=int(time.time()))
     options = parser.parse_args()

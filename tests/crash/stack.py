@@ -1,4 +1,5 @@
-"""A local stack to be killed at: started by the command line, watched through its state file."""
+"""A local stack to be killed at: started by the command line, watched through its state file. Its event database
+stands on a server of its own, so that the two databases die apart."""
 
 from __future__ import annotations
 
@@ -15,17 +16,25 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from aindusdb.local_stack import databases
 from aindusdb.local_stack.layout import DataFolder
+from aindusdb.local_stack.ports import free_port
+from aindusdb.local_stack.postgres import PostgresServer, find_binaries
+from aindusdb.local_stack.processes import SupervisedProcess
 from aindusdb.local_stack.state import ProcessRecord, StackState, read_state
+from aindusdb.local_stack.users import postgres_user
+from tests.servers import connected, running
 from tests.stack.running import free_base_port
 
 RESTART_TIMEOUT_SECONDS = 90.0
+EVENT_SERVER = "Event PostgreSQL"
 
 
 @dataclass(frozen=True, slots=True)
 class Stack:
     folder: DataFolder
     port: int
+    event_server: SupervisedProcess
 
     @property
     def command_url(self) -> str:
@@ -41,6 +50,8 @@ class Stack:
         return state
 
     def process(self, name: str) -> ProcessRecord:
+        if name == EVENT_SERVER:
+            return self.event_server.record()
         return next(record for record in self.state().processes if record.name == name)
 
     def kill(self, name: str) -> int:
@@ -69,16 +80,42 @@ async def running_stack() -> AsyncIterator[Stack]:
     arguments = ["--data-dir", str(folder.root)]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AINDUSDB_")}
     command = [sys.executable, "-m", "aindusdb"]
-    await _run([*command, "up", "--detach", "--port", str(port), *arguments], environment)
     try:
-        yield Stack(folder, port)
-    except BaseException:
-        for log in sorted(folder.logs.glob("*.log")):
-            print(f"--- {log.name}\n{log.read_text(errors='replace')[-3000:]}", file=sys.stderr)
-        raise
+        async with _event_server(root) as (event_server, addresses):
+            environment |= addresses
+            options = ["--port", str(port), "--kafka", "--replicas", "1"]
+            await _run([*command, "up", "--detach", *options, *arguments], environment)
+            try:
+                yield Stack(folder, port, event_server)
+            except BaseException:
+                for log in sorted(folder.logs.glob("*.log")):
+                    print(f"--- {log.name}\n{log.read_text(errors='replace')[-3000:]}", file=sys.stderr)
+                raise
+            finally:
+                await _run([*command, "down", *arguments], environment)
     finally:
-        await _run([*command, "down", *arguments], environment)
         shutil.rmtree(root, ignore_errors=True)
+
+
+@asynccontextmanager
+async def _event_server(root: Path) -> AsyncIterator[tuple[SupervisedProcess, dict[str, str]]]:
+    """The server and the settings that name its database; as durable as the stack's own."""
+    password = "aindusdb-crash"
+    user = postgres_user()
+    server = PostgresServer(find_binaries(user), root / "events", free_port(), password, user)
+    await asyncio.to_thread(server.initialise)
+    passwords = dict.fromkeys((databases.OWNER, databases.COMMAND, databases.PROJECTOR, databases.QUERY), password)
+    async with running(server.spec(), root) as process:
+        async with connected(server.dsn("postgres")) as admin:
+            await databases.create_roles(admin, passwords)
+            await databases.create_database(admin, "aindusdb_events", databases.OWNER)
+        yield (
+            process,
+            {
+                "AINDUSDB_EVENTS_DSN": server.dsn("aindusdb_events", databases.COMMAND, password),
+                "AINDUSDB_EVENTS_OWNER_DSN": server.dsn("aindusdb_events", databases.OWNER, password),
+            },
+        )
 
 
 async def _run(command: list[str], environment: dict[str, str]) -> None:
