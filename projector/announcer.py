@@ -8,12 +8,10 @@ from uuid import UUID
 
 import orjson
 import structlog
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-CHANNEL = "aindusdb.changes"
+from shared.redis import CHANGES_CHANNEL, open_redis
 
-_TIMEOUT_SECONDS = 0.5
 _RETRY_SECONDS = 1.0
 
 _log = structlog.get_logger("announcer")
@@ -46,7 +44,7 @@ class ChangeAnnouncer:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _publish_forever(self, url: str) -> None:
-        redis = Redis.from_url(url, socket_timeout=_TIMEOUT_SECONDS, socket_connect_timeout=_TIMEOUT_SECONDS)
+        redis = open_redis(url)
         away = False
         try:
             while True:
@@ -55,7 +53,7 @@ class ChangeAnnouncer:
                 changed, self._changed = self._changed, set()
                 message = {"collection_ids": sorted(map(str, changed)), "position": self._position}
                 try:
-                    await redis.publish(CHANNEL, orjson.dumps(message))
+                    await redis.publish(CHANGES_CHANNEL, orjson.dumps(message))
                     away = False
                 except (RedisError, OSError) as error:
                     if not away:

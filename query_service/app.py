@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -9,17 +10,22 @@ from importlib.metadata import version
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
+from query_service.cache import AnswerCache
+from query_service.changes import follow_changes
 from query_service.collection_routes import router as collection_router
+from query_service.horizon import Horizon
 from query_service.metrics import QueryMetrics
 from query_service.problems import problem_of
 from query_service.query_bus import QueryBus
 from query_service.replicas import ReadServer
+from query_service.routing import Routing
 from query_service.service import QueryService
 from query_service.settings import QuerySettings
 from query_service.vector_routes import vector_router
 from shared.http.application import create_application
 from shared.http.health import health_router
 from shared.principal import Principal
+from shared.redis import SideCache, open_redis
 from shared.tokens import Signer
 
 _DESCRIPTION = """Searches over what the event log was projected to. Each answer says in `freshness` how far that had
@@ -29,17 +35,35 @@ come; a read that carries a consistency token waits until it covers it."""
 def create_app(settings: QuerySettings, registry: CollectorRegistry) -> FastAPI:
     metrics = QueryMetrics(registry)
     servers: list[ReadServer] = []
-    bus = QueryBus(servers, metrics)
+    redis_url = None if settings.redis_url is None else settings.redis_url.get_secret_value()
+    cache = AnswerCache(None if redis_url is None else SideCache(open_redis(redis_url)), metrics)
+    bus = QueryBus(Routing(servers, metrics), cache, metrics, settings.max_reads)
+
+    def changed(position: int) -> None:
+        for server in servers:
+            server.outdate(position)
 
     @asynccontextmanager
     async def lifespan(application: FastAPI) -> AsyncIterator[None]:
-        servers.extend([await ReadServer.create(dsn, settings, metrics) for dsn in settings.server_dsns()])
+        horizon = Horizon()
+        primary = settings.read_dsn.get_secret_value()
+        servers.extend(
+            [
+                await ReadServer.create(dsn, settings, metrics, horizon, primary=dsn == primary)
+                for dsn in (*settings.replica_dsns(), primary)
+            ]
+        )
+        following = None if redis_url is None else asyncio.create_task(follow_changes(redis_url, changed))
         application.state.service = QueryService(
             bus, Signer(settings.signing_key_list()), Principal(settings.tenant, settings.actor), metrics
         )
         try:
             yield
         finally:
+            if following is not None:
+                following.cancel()
+                await asyncio.gather(following, return_exceptions=True)
+            await cache.close()
             for server in servers:
                 server.close()
             servers.clear()

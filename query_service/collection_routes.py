@@ -23,7 +23,15 @@ from shared.http.application import API_PREFIX, StrictRoute, permission
 from shared.http.problems import documented
 from shared.principal import Permission
 
-_ANY = ("malformed-token", "wrong-database", "validation", "not-fresh-enough", "dependency-unavailable", "timeout")
+_ANY = (
+    "malformed-token",
+    "wrong-database",
+    "validation",
+    "not-fresh-enough",
+    "dependency-unavailable",
+    "overloaded",
+    "timeout",
+)
 
 router = APIRouter(prefix=f"{API_PREFIX}/collections", tags=["collections"], route_class=StrictRoute)
 _reads = permission(Permission.COLLECTIONS_READ)
@@ -37,7 +45,7 @@ async def list_collections(
     service: Service, tokens: Tokens, cursor: CollectionCursor, parameters: Annotated[ListParameters, Query()]
 ) -> Response:
     tenant = service.principal.tenant
-    poll = await service.bus.poll(demand_of(tokens, parameters.timeout_ms))
+    poll = await service.bus.poll(demand_of(tokens, parameters))
     after = "" if cursor is None else cursor["after"]
     collections = poll.catalogue.of_tenant(tenant)
     rest = [collection for collection in collections if collection.name > after]
@@ -63,7 +71,7 @@ async def list_collections(
 async def get_collection(
     name: CollectionName, service: Service, tokens: Tokens, parameters: Annotated[ReadParameters, Query()]
 ) -> Response:
-    demand = demand_of(tokens, parameters.timeout_ms)
+    demand = demand_of(tokens, parameters)
     poll = await service.bus.poll(demand)
     collection, parked = resolve(poll, Target(service.principal.tenant, name, demand))
     document = {**_item(collection), "freshness": service.freshness(poll.snapshot, poll.began, parked)}

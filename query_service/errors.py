@@ -50,6 +50,13 @@ class NotFreshEnoughError(Exception):
         self.current = current
 
 
+class TooManyReadsError(Exception):
+    """So many reads are under way that another one would only wait. Try again in a second."""
+
+    def __init__(self, under_way: int) -> None:
+        super().__init__(f"{under_way} reads are under way already; try again in a second")
+
+
 class ServerUnavailableError(Exception):
     """A read server is away, going, not yet back, or not yet set up. The read may be tried again."""
 

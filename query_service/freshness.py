@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from query_service.errors import ForeignTokenError, NotFreshEnoughError
-from query_service.metrics import QueryMetrics
-from query_service.polls import Poll
-from query_service.replicas import ReadServer
 from query_service.snapshot import Snapshot
 from shared.tokens import MAX_TOKENS, ConsistencyToken, MalformedTokenError, Signer, WrongDatabaseError
 
 DEFAULT_TIMEOUT_MS = 2_000
 MAX_TIMEOUT_MS = 30_000
-
-_SHORTEST_PAUSE_SECONDS = 0.002
-_LONGEST_PAUSE_SECONDS = 0.020
+MAX_STALENESS_MS = 3_600_000
 
 
 def read_tokens(signer: Signer, tenant: str, texts: Sequence[str]) -> tuple[ConsistencyToken, ...]:
@@ -39,14 +32,24 @@ def read_tokens(signer: Signer, tenant: str, texts: Sequence[str]) -> tuple[Cons
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What a read asks of its snapshot, and until when (monotonic time) it is willing to wait."""
+    """What a read asks of its snapshot, and until when (monotonic time) it is willing to wait.
+
+    `max_staleness_seconds`: the statement or poll that vouches for the answer may be so much older than the request;
+    None: as the settings say.
+    """
 
     tokens: tuple[ConsistencyToken, ...]
     deadline: float
+    max_staleness_seconds: float | None = None
 
     @property
     def position(self) -> int:
         return max((token.last for token in self.tokens), default=0)
+
+    def vouched_since(self, moment: float) -> float | None:
+        """The monotonic time from which on what vouches for an answer to a request of this moment must be; None: as
+        the settings say."""
+        return None if self.max_staleness_seconds is None else moment - self.max_staleness_seconds
 
     def covered_by(self, snapshot: Snapshot) -> bool:
         """
@@ -67,24 +70,3 @@ class Demand:
 
     def not_met(self, snapshot: Snapshot) -> NotFreshEnoughError:
         return NotFreshEnoughError(self.position, snapshot.low)
-
-
-async def covering_poll(server: ReadServer, demand: Demand, metrics: QueryMetrics) -> Poll:
-    """A recent poll of the server that covers the demand.
-
-    Raises:
-        ForeignTokenError, NotFreshEnoughError, ServerUnavailableError
-    """
-    poll = await server.recent_poll()
-    if not demand.tokens:
-        return poll
-    with metrics.freshness_wait.time():
-        pause = 0.0  # the first poll that is too old is replaced at once
-        while not demand.covered_by(poll.snapshot):
-            left = demand.deadline - time.monotonic()
-            if pause and left <= 0:
-                raise demand.not_met(poll.snapshot)
-            await asyncio.sleep(min(pause, left))
-            poll = await server.poll_since(time.monotonic())
-            pause = min(max(2 * pause, _SHORTEST_PAUSE_SECONDS), _LONGEST_PAUSE_SECONDS)
-    return poll

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 _FAST = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1, 2, 5, 10, 30)
 
@@ -26,5 +26,23 @@ class QueryMetrics:
             "Duration of a poll of a read server.",
             ["server"],
             buckets=_FAST,
+            registry=registry,
+        )
+        self.reads = Counter(
+            "aindusdb_query_reads_total",
+            "Reads of a server by what became of them: answered, conflict, unavailable, tables_changed, not_fresh.",
+            ["server", "outcome"],
+            registry=registry,
+        )
+        self.server_state = Gauge(
+            "aindusdb_query_server_state",
+            "1 while a server is left out, by why: lags, resting (it failed a moment ago or is silent).",
+            ["server", "state"],
+            registry=registry,
+        )
+        self.cache = Counter(
+            "aindusdb_query_cache_total",
+            "Answers looked for in the caches, by where they were: l1, l2, none.",
+            ["found"],
             registry=registry,
         )

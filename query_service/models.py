@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from events_schema.collections import IndexSpec, Metric, VectorType
-from query_service.freshness import DEFAULT_TIMEOUT_MS, MAX_TIMEOUT_MS
+from query_service.freshness import DEFAULT_TIMEOUT_MS, MAX_STALENESS_MS, MAX_TIMEOUT_MS
 from query_service.search import DEFAULT_EF_SEARCH, MAX_EF_SEARCH, MAX_K, Include
 from shared.embedding_input import EmbeddingInput
 
@@ -27,6 +27,15 @@ def _no_provider(_value: str) -> str:
 
 Part = Literal["content", "metadata", "embedding"]
 TimeoutMs = Annotated[int, Field(ge=0, le=MAX_TIMEOUT_MS, description="How long to wait for the consistency token.")]
+MaxStalenessMs = Annotated[
+    int,
+    Field(
+        ge=0,
+        le=MAX_STALENESS_MS,
+        description="An answer is welcome whose snapshot was confirmed at most so long before this request; "
+        "0: after it. Not given: 20 milliseconds.",
+    ),
+]
 
 DEFAULT_PARTS: tuple[Part, ...] = ("content", "metadata")
 
@@ -40,6 +49,7 @@ class _ReadBody(BaseModel):
 
     consistency_token: str | None = None
     timeout_ms: TimeoutMs = DEFAULT_TIMEOUT_MS
+    max_staleness_ms: MaxStalenessMs | None = None
     filter: dict[str, Any] | None = None
 
 
@@ -68,6 +78,7 @@ class ReadParameters(BaseModel):
 
     consistency_token: str | None = None
     timeout_ms: TimeoutMs = DEFAULT_TIMEOUT_MS
+    max_staleness_ms: MaxStalenessMs | None = None
 
 
 class ListParameters(ReadParameters):
@@ -86,7 +97,7 @@ class ListVectorsParameters(ListParameters):
 class FreshnessAnswer(BaseModel):
     position: int = Field(description="All events up to here are in the answer.")
     token: str | None = Field(description="A consistency token, for reads that must not go back in time.")
-    age_ms: float = Field(description="Time since the statement that the answer was read by.")
+    age_ms: float = Field(description="Time since the statement, or the poll of a server, that vouches for the answer.")
     parked: int = Field(description="Events of the collection that could not be projected and were set aside.")
 
 

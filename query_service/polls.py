@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
 import orjson
 
 from query_service.catalogue import Catalogue
-from query_service.snapshot import CHECKPOINTS, Snapshot, snapshot_of
+from query_service.snapshot import Snapshot, snapshot_of
 from shared.postgres import Connection
+from shared.read_model.tables import PROJECTION
 
-# A row that the previous poll did not see has a position beyond that poll's low, or it would have seen it.
+# A row that the previous poll did not see has a position beyond that poll's low, or it would have seen it. Of a
+# partition's changes it did not see those beyond where that partition's checkpoint was.
 _POLL = f"""
-WITH checkpoints AS ({CHECKPOINTS}),
+WITH checkpoints AS (
+    SELECT coalesce(min(position), 0) AS low, coalesce(max(position), 0) AS high, (array_agg(log_id))[1] AS log_id,
+           coalesce(array_agg(position ORDER BY partition), '{{}}') AS positions
+    FROM projection_checkpoints WHERE projection = '{PROJECTION}'
+),
 changed AS (
     SELECT c.collection_id, c.tenant, c.name, c.metric, c.type, c.index, c.embedding_spec, c.description, c.version,
            c.position, c.created_at, c.updated_at, c.deleted_at, s.generation, s.revision
@@ -25,12 +31,19 @@ changed AS (
         UNION ALL SELECT collection_id FROM collection_state WHERE position >= $1
     )
 ),
+changes AS (
+    SELECT collection_id, max(last_changed) AS last_changed FROM collection_changes
+    WHERE last_changed > $1 AND last_changed > coalesce(($2::bigint[])[partition + 1], 0)
+    GROUP BY collection_id
+),
 parked AS (
     SELECT array_agg(collection_id ORDER BY position) AS parked_collections,
            array_agg(position ORDER BY position) AS parked_positions
     FROM parked_events
 )
-SELECT low, high, log_id, (SELECT json_agg(changed) FROM changed)::text AS changed, parked_collections, parked_positions
+SELECT low, high, log_id, positions, (SELECT json_agg(changed) FROM changed)::text AS changed,
+       (SELECT json_object_agg(collection_id, last_changed) FROM changes)::text AS changes,
+       parked_collections, parked_positions
 FROM checkpoints, parked
 """  # noqa: S608
 
@@ -44,22 +57,39 @@ class Poll:
     catalogue: Catalogue
     parked: Sequence[tuple[UUID, int]] = field(default=())
     """(collection_id, position) of the events that were set aside, in order of position."""
+    positions: Sequence[int] = field(default=())
+    """The checkpoint of each partition."""
+    last_changed: Mapping[UUID, int] = field(default_factory=dict)
+    """Collection -> the position of the last event that changed its vectors."""
 
 
 async def take_poll(connection: Connection, previous: Poll | None, timeout_seconds: float) -> Poll:
     """The next poll after `previous`, which came from the same server over a connection that has not broken since."""
     began = time.monotonic()
-    since = previous.snapshot.low if previous else 0
-    row = await connection.fetchrow(_POLL, since, timeout=timeout_seconds)
+    since, positions = (previous.snapshot.low, previous.positions) if previous else (0, ())
+    row = await connection.fetchrow(_POLL, since, positions, timeout=timeout_seconds)
     assert row is not None
     snapshot = snapshot_of(row)
     if previous and (snapshot.log_id != previous.snapshot.log_id or snapshot.low < previous.snapshot.low):
         # Another history: what was known of the old one says nothing about it.
         return await take_poll(connection, None, timeout_seconds)
-    catalogue = previous.catalogue if previous else Catalogue()
+    catalogue = (previous.catalogue if previous else Catalogue()).updated(orjson.loads(row["changed"] or "[]"))
     return Poll(
         began,
         snapshot,
-        catalogue.updated(orjson.loads(row["changed"] or "[]")),
+        catalogue,
         tuple(zip(row["parked_collections"] or (), row["parked_positions"] or (), strict=True)),
+        row["positions"],
+        _last_changed(previous, catalogue, orjson.loads(row["changes"] or "{}")),
     )
+
+
+def _last_changed(previous: Poll | None, catalogue: Catalogue, changes: Mapping[str, int]) -> Mapping[UUID, int]:
+    known = previous.last_changed if previous else {}
+    if previous and not changes and previous.catalogue is catalogue:
+        return known
+    merged = dict(known)
+    for text, position in changes.items():
+        collection_id = UUID(text)
+        merged[collection_id] = max(position, merged.get(collection_id, 0))
+    return {collection_id: position for collection_id, position in merged.items() if collection_id in catalogue.by_id}

@@ -13,6 +13,7 @@ from query_service.errors import (
     NotFreshEnoughError,
     ProjectionParkedError,
     ServerUnavailableError,
+    TooManyReadsError,
     VectorNotFoundError,
     ZeroVectorError,
 )
@@ -52,6 +53,8 @@ def problem_of(error: Exception) -> ProblemError | None:
             return ProblemError(
                 "not-fresh-enough", str(error), headers=_SOON, expected=error.expected, current=error.current
             )
+        case TooManyReadsError():
+            return ProblemError("overloaded", str(error), headers=_SOON)
         case ServerUnavailableError():
             return ProblemError("dependency-unavailable", str(error), headers=_SOON)
         case _:

@@ -110,6 +110,15 @@ class CountVectors:
         assert row is not None
         return Reading(snapshot_of(row), row["count"])
 
+    def identity(self) -> bytes:
+        return repr(self).encode()
+
+    def dump(self, found: int) -> bytes:
+        return str(found).encode()
+
+    def load(self, payload: bytes) -> int:
+        return int(payload)
+
 
 def _select(template: str, collection: LiveCollection, include: Include) -> str:
     join = f" LEFT JOIN {collection.embeddings} e ON e.id = r.id" if include.embedding else ""

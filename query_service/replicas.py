@@ -1,23 +1,32 @@
-"""One server of the read database: its connections and the last poll of it."""
+"""One server of the read database: its connections, the last poll of it, how busy and how well it is."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from urllib.parse import urlsplit
 
 import asyncpg
 import structlog
 
 from query_service.errors import ServerUnavailableError
+from query_service.horizon import Horizon
 from query_service.metrics import QueryMetrics
 from query_service.polls import Poll, take_poll
 from query_service.settings import QuerySettings
 from shared.postgres import CONNECTION_LOST, Connection, Pool, create_pool
 
-_READ_ONLY = {"default_transaction_read_only": "on"}
+PATIENCE_SECONDS = 1.0
+"""How long a server may take to be polled while there are others."""
+
+RECOVERY_CONFLICTS = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
+"""A replica ends statements that stand in the way of its recovery; elsewhere they may run."""
+
+_FIRST_REST_SECONDS = 0.25
+_LAST_REST_SECONDS = 5.0
+_RELEASE_SECONDS = 1.0
 
 _log = structlog.get_logger("replicas")
 
@@ -25,34 +34,68 @@ _log = structlog.get_logger("replicas")
 class ReadServer:
     """One address. It names one server, never a balancer over several: its snapshots only grow."""
 
-    def __init__(self, name: str, pool: Pool, settings: QuerySettings, metrics: QueryMetrics) -> None:
+    def __init__(
+        self, name: str, pool: Pool, settings: QuerySettings, metrics: QueryMetrics, horizon: Horizon, *, primary: bool
+    ) -> None:
         self.name = name
+        self.is_primary = primary
+        self.in_flight = 0
+        """Reads under way; polls do not count."""
         self._pool = pool
+        self._horizon = horizon
         self._poll_max_age_seconds = settings.poll_max_age_seconds
         self._poll_timeout_seconds = settings.poll_timeout_seconds
         self._poll_seconds = metrics.poll.labels(name)
         self._last: Poll | None = None
         self._under_way: asyncio.Task[None] | None = None
+        self._asked_at = float("-inf")
         self._epoch = 0
+        self._outdated_at = float("-inf")
+        self._rests_until = float("-inf")
+        self._rest_seconds = _FIRST_REST_SECONDS
 
     @classmethod
-    async def create(cls, dsn: str, settings: QuerySettings, metrics: QueryMetrics) -> ReadServer:
+    async def create(
+        cls, dsn: str, settings: QuerySettings, metrics: QueryMetrics, horizon: Horizon, *, primary: bool
+    ) -> ReadServer:
         """Opens no connection, so that the service starts without its database."""
         parts = urlsplit(dsn)
-        pool = await create_pool(dsn, settings, min_size=0, server_settings=_READ_ONLY, vectors=True)
-        return cls(f"{parts.hostname}:{parts.port or 5432}", pool, settings, metrics)
+        pool = await create_pool(dsn, settings, min_size=0, vectors=True)
+        return cls(f"{parts.hostname}:{parts.port or 5432}", pool, settings, metrics, horizon, primary=primary)
 
     def close(self) -> None:
         if self._under_way is not None:
             self._under_way.cancel()
         self._pool.terminate()
 
+    @property
+    def is_resting(self) -> bool:
+        """It failed a moment ago, or is silent; better ask another one."""
+        now = time.monotonic()
+        silent = self._under_way is not None and now - self._asked_at > PATIENCE_SECONDS
+        return silent or now < self._rests_until
+
+    @property
+    def lags(self) -> bool:
+        """Its last poll lacked what another server had shown a while before."""
+        return self._last is not None and self._horizon.lacks(self._last)
+
     @asynccontextmanager
-    async def connection(self) -> AsyncIterator[Connection]:
-        """
+    async def reading(self) -> AsyncIterator[Connection]:
+        """A connection for a read.
+
         Raises:
             ServerUnavailableError: it cannot be reached, or the connection broke; the last poll is void then.
         """
+        self.in_flight += 1
+        try:
+            async with self._connection() as connection:
+                yield connection
+        finally:
+            self.in_flight -= 1
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[Connection]:
         try:
             connection = await self._pool.acquire()
         except (*CONNECTION_LOST, asyncpg.InvalidCatalogNameError, asyncpg.InvalidAuthorizationSpecificationError,
@@ -67,14 +110,19 @@ class ReadServer:
         except CONNECTION_LOST as error:
             raise self._unavailable(error) from error
         finally:
-            await self._pool.release(connection)
+            # A statement that was given up is cancelled on the server, which may not answer; then the connection goes.
+            with suppress(TimeoutError):
+                await self._pool.release(connection, timeout=_RELEASE_SECONDS)
 
     def _connection_ended(self, _connection: object) -> None:
         self.void()
 
     def _unavailable(self, error: Exception) -> ServerUnavailableError:
         self.void()
-        _log.warning("read server unavailable", server=self.name, error=repr(error))
+        if not self.is_resting:
+            _log.warning("read server unavailable", server=self.name, error=repr(error))
+            self._rests_until = time.monotonic() + self._rest_seconds
+            self._rest_seconds = min(2 * self._rest_seconds, _LAST_REST_SECONDS)
         return ServerUnavailableError(self.name, str(error) or type(error).__name__)
 
     def void(self) -> None:
@@ -82,9 +130,18 @@ class ReadServer:
         self._last = None
         self._epoch += 1
 
+    def outdate(self, position: int) -> None:
+        """Something happened at this position: a poll from before it is no longer recent, if it does not show it."""
+        if self._last is None or self._last.snapshot.low < position:
+            self._outdated_at = time.monotonic()
+
     async def recent_poll(self) -> Poll:
-        """A poll no older than the settings allow."""
-        return await self.poll_since(time.monotonic() - self._poll_max_age_seconds)
+        """A poll no older than the settings allow, nor than the last change that this process was told of.
+
+        Raises:
+            ServerUnavailableError
+        """
+        return await self.poll_since(max(time.monotonic() - self._poll_max_age_seconds, self._outdated_at))
 
     async def poll_since(self, moment: float) -> Poll:
         """A poll that began at this monotonic time or later. However many ask, one is under way at a time.
@@ -93,28 +150,39 @@ class ReadServer:
             ServerUnavailableError
         """
         while self._last is None or self._last.began < moment:
-            if self._under_way is None:
-                self._under_way = asyncio.create_task(self._poll())
-                self._under_way.add_done_callback(self._poll_ended)
             # Shielded: a caller that gives up does not take the poll away from the others.
-            await asyncio.shield(self._under_way)
+            await asyncio.shield(self._polling())
         return self._last
+
+    def poll_beside(self, moment: float) -> None:
+        """Begins such a poll, unless there is one, and does not wait for it."""
+        if self._last is None or self._last.began < moment:
+            self._polling()
+
+    def _polling(self) -> asyncio.Task[None]:
+        if self._under_way is None:
+            self._asked_at = time.monotonic()
+            self._under_way = asyncio.create_task(self._poll(), name=f"poll of {self.name}")
+            self._under_way.add_done_callback(self._poll_ended)
+        return self._under_way
 
     async def _poll(self) -> None:
         epoch = self._epoch
         with self._poll_seconds.time():
             try:
-                async with self.connection() as connection:
+                async with asyncio.timeout(self._poll_timeout_seconds), self._connection() as connection:
                     poll = await take_poll(connection, self._last, self._poll_timeout_seconds)
             except asyncpg.UndefinedTableError as error:
                 self.void()
                 raise ServerUnavailableError(
                     self.name, "it has no schema yet; run `aindusdb schema upgrade`"
                 ) from error
-            except TimeoutError as error:
+            except (TimeoutError, *RECOVERY_CONFLICTS) as error:
                 raise self._unavailable(error) from error
         if epoch == self._epoch:
             self._last = poll
+            self._rests_until, self._rest_seconds = float("-inf"), _FIRST_REST_SECONDS
+            self._horizon.note(poll, of_primary=self.is_primary)
 
     def _poll_ended(self, task: asyncio.Task[None]) -> None:
         self._under_way = None

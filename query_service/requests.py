@@ -7,7 +7,7 @@ malformed is refused ahead of what is invalid.
 from __future__ import annotations
 
 import time
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 from fastapi import Depends, Header, Path, Request
 from fastapi.responses import Response
@@ -49,8 +49,19 @@ async def _tokens(
 Tokens = Annotated[tuple[ConsistencyToken, ...], Depends(_tokens)]
 
 
-def demand_of(tokens: tuple[ConsistencyToken, ...], timeout_ms: int) -> Demand:
-    return Demand(tokens, time.monotonic() + timeout_ms / 1000)
+class Freshness(Protocol):
+    """How fresh a body or the parameters of a GET want the answer."""
+
+    @property
+    def timeout_ms(self) -> int: ...
+
+    @property
+    def max_staleness_ms(self) -> int | None: ...
+
+
+def demand_of(tokens: tuple[ConsistencyToken, ...], wanted: Freshness) -> Demand:
+    staleness = None if wanted.max_staleness_ms is None else wanted.max_staleness_ms / 1000
+    return Demand(tokens, time.monotonic() + wanted.timeout_ms / 1000, staleness)
 
 
 def cursor_scope(tenant: str, kind: str) -> str:

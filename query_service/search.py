@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import asyncpg
 import numpy as np
+import orjson
 
 from events_schema.collections import Metric
 from events_schema.embedding import Float32Array
@@ -92,6 +93,9 @@ class Hit:
     embedding: Sequence[float] | None
 
 
+_HIT_FIELDS = tuple(field.name for field in fields(Hit))
+
+
 @dataclass(frozen=True, slots=True)
 class Hits:
     """In order of distance, then id. `complete`: either k vectors were found or there are no more that match."""
@@ -131,6 +135,17 @@ class SearchVectors:
             hits = [hit for hit in hits if hit.score >= self.min_score]
         self.metrics.searches.labels(kind).inc()
         return Reading(snapshot_of(rows[0]), Hits(hits, complete=True))
+
+    def identity(self) -> bytes:
+        what = (self.k, self.filter, self.ef_search, self.exact, self.min_score, self.include)
+        return b"search:" + repr(what).encode() + b":" + self.embedding.tobytes()
+
+    def dump(self, found: Hits) -> bytes:
+        return orjson.dumps([found.complete, [[getattr(hit, name) for name in _HIT_FIELDS] for hit in found.hits]])
+
+    def load(self, payload: bytes) -> Hits:
+        complete, hits = orjson.loads(payload)
+        return Hits([Hit(*values) for values in hits], complete)
 
     async def _run(self, connection: Connection, collection: LiveCollection, template: str) -> list[asyncpg.Record]:
         sql, values = self.statement(collection, template)

@@ -8,7 +8,7 @@ from typing import Any
 
 from query_service.freshness import Demand
 from query_service.metrics import QueryMetrics
-from query_service.query_bus import Answer, Query, QueryBus, Target
+from query_service.query_bus import Answer, KeptQuery, Query, QueryBus, Target
 from query_service.snapshot import FoundT, Snapshot
 from shared.principal import Principal
 from shared.tokens import ConsistencyToken, Signer
@@ -23,6 +23,10 @@ class QueryService:
 
     async def read(self, query: Query[FoundT], name: str, demand: Demand) -> Answer[FoundT]:
         return await self.bus.execute(query, Target(self.principal.tenant, name, demand))
+
+    async def read_kept(self, query: KeptQuery[FoundT], name: str, demand: Demand) -> Answer[FoundT]:
+        """The same, from the cache where it still holds."""
+        return await self.bus.execute_kept(query, Target(self.principal.tenant, name, demand))
 
     def freshness(self, snapshot: Snapshot, began: float, parked: int) -> dict[str, Any]:
         """The member `freshness` of an answer. Its token covers all that can have been seen, and nothing in it is

@@ -10,10 +10,12 @@ from shared.settings import HttpSettings
 class QuerySettings(HttpSettings):
     read_dsn: SecretStr
     read_replica_dsns: SecretStr = SecretStr("")
+    redis_url: SecretStr | None = None
+    max_reads: int = Field(default=1_000, ge=1)
     poll_max_age_seconds: float = Field(default=0.020, ge=0, le=1)
     poll_timeout_seconds: float = Field(default=5.0, gt=0)
 
-    def server_dsns(self) -> list[str]:
-        """The replicas in the order given, then the primary; each address names one server."""
-        replicas = [dsn.strip() for dsn in self.read_replica_dsns.get_secret_value().split(",") if dsn.strip()]
-        return list(dict.fromkeys([*replicas, self.read_dsn.get_secret_value()]))
+    def replica_dsns(self) -> list[str]:
+        """Each names one server, never a balancer over several. Without the primary, if that is among them."""
+        dsns = [dsn.strip() for dsn in self.read_replica_dsns.get_secret_value().split(",")]
+        return [dsn for dsn in dict.fromkeys(dsns) if dsn and dsn != self.read_dsn.get_secret_value()]

@@ -41,7 +41,7 @@ from shared.principal import Permission
 from shared.read_model.filters import Filter, parse_filter
 
 _ANY = ("malformed-token", "wrong-database", "validation", "collection-not-found", "projection-parked",
-        "not-fresh-enough", "dependency-unavailable", "timeout")  # fmt: skip
+        "not-fresh-enough", "dependency-unavailable", "overloaded", "timeout")  # fmt: skip
 _BODY = ("malformed-json", "body-too-large", "unsupported-media-type", "invalid-filter")
 
 
@@ -76,13 +76,13 @@ def vector_router(prefix: str, *, named: bool) -> APIRouter:
             include=include_of(body.include),
             metrics=service.metrics,
         )
-        answer = await service.read(query, target, demand_of(tokens, body.timeout_ms))
+        answer = await service.read_kept(query, target, demand_of(tokens, body))
         return json_answer(
             {
                 "hits": [_parts(hit, query.include) for hit in answer.found.hits],
                 "complete": answer.found.complete,
                 "freshness": service.freshness_of(answer),
-                "cached": False,
+                "cached": answer.cached,
                 "took_ms": round((time.monotonic() - started) * 1000, 2),
             }
         )
@@ -93,7 +93,7 @@ def vector_router(prefix: str, *, named: bool) -> APIRouter:
     )  # fmt: skip
     async def count(body: CountRequest, service: Service, tokens: Tokens, target: str = target_of) -> Response:
         query = CountVectors(_filter(body.filter))
-        answer = await service.read(query, target, demand_of(tokens, body.timeout_ms))
+        answer = await service.read_kept(query, target, demand_of(tokens, body))
         return json_answer({"count": answer.found, "exact": True, "freshness": service.freshness_of(answer)})
 
     @router.get(
@@ -113,7 +113,7 @@ def vector_router(prefix: str, *, named: bool) -> APIRouter:
             limit=parameters.limit,
             include=include_of(parameters.include),
         )
-        answer = await service.read(query, target, demand_of(tokens, parameters.timeout_ms))
+        answer = await service.read(query, target, demand_of(tokens, parameters))
         next_cursor = None
         if answer.found.more:
             key = {"collection_id": answer.collection.collection_id.hex, "after": answer.found.vectors[-1].id}
@@ -138,7 +138,7 @@ def vector_router(prefix: str, *, named: bool) -> APIRouter:
         target: str = target_of,
     ) -> Response:
         query = GetVector(vector_id, include_of(parameters.include))
-        answer = await service.read(query, target, demand_of(tokens, parameters.timeout_ms))
+        answer = await service.read(query, target, demand_of(tokens, parameters))
         if answer.found is None:
             raise VectorNotFoundError(vector_id)
         document = {**_parts(answer.found, query.include), "freshness": service.freshness_of(answer)}

@@ -14,7 +14,8 @@ import orjson
 from redis.asyncio import Redis
 
 from aindusdb.local_stack.ports import free_port
-from projector.announcer import CHANNEL, ChangeAnnouncer
+from projector.announcer import ChangeAnnouncer
+from shared.redis import CHANGES_CHANNEL
 from tests.projector.log_writer import LogWriter
 from tests.projector.projecting import Projection, until
 from tests.servers import Databases, connected
@@ -68,7 +69,7 @@ async def test_the_process_projects_tells_redis_and_ends_with_zero(
         redis.pubsub() as subscription,
         _running(projection.databases, AINDUSDB_REDIS_URL=redis_url) as (process, client),
     ):
-        await subscription.subscribe(CHANNEL)
+        await subscription.subscribe(CHANGES_CHANNEL)
 
         async def ready() -> bool:
             return (await _readiness(client))[0] == httpx.codes.OK

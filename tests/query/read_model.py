@@ -110,12 +110,23 @@ class ReadModel:
             await self.connection.copy_records_to_table(
                 embeddings, records=[(row.id, _stored(row.embedding)) for row in rows]
             )
+            await self._record_change(collection_id)
         return self.position
+
+    async def _record_change(self, collection_id: UUID) -> None:
+        await self.connection.execute(
+            "INSERT INTO collection_changes VALUES ($1, 0, $2)"
+            " ON CONFLICT (collection_id, partition) DO UPDATE SET last_changed = excluded.last_changed",
+            collection_id,
+            self.position,
+        )
 
     async def delete(self, collection_id: UUID, ids: Sequence[str]) -> int:
         async with self.connection.transaction():
             await self._delete(collection_id, ids, 1)
-            return await self.advance(len(ids))
+            await self.advance(len(ids))
+            await self._record_change(collection_id)
+            return self.position
 
     async def _delete(self, collection_id: UUID, ids: Sequence[str], generation: int) -> None:
         for table in (records_table(collection_id, generation), embeddings_table(collection_id, generation)):

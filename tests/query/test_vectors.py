@@ -177,9 +177,9 @@ async def test_a_filter_means_what_a_plain_evaluation_means(
     for document in filters:
         expected = [f"r{n:02}" for n, metadata in enumerate(rows) if _matches(metadata, document)]
         path = "/api/v1/collections/filtered/vectors"
-        counted = (await service.post(f"{path}/count", json={"filter": document})).json()
+        counted = (await service.post(f"{path}/count", json={"filter": document, "max_staleness_ms": 0})).json()
         assert (counted["count"], counted["exact"]) == (len(expected), True)
-        body = {"embedding": [1, 1], "k": 12, "filter": document}
+        body = {"embedding": [1, 1], "k": 12, "filter": document, "max_staleness_ms": 0}
         hits = (await service.post(f"{path}/search", json=body)).json()["hits"]
         assert [hit["id"] for hit in hits] == expected
 
