@@ -27,6 +27,8 @@ RECOVERY_CONFLICTS = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
 _FIRST_REST_SECONDS = 0.25
 _LAST_REST_SECONDS = 5.0
 _RELEASE_SECONDS = 1.0
+_ATTENTION_SECONDS = 1.0
+"""A read that takes longer may be a heavy one, or its server has frozen: another connection tells."""
 
 _log = structlog.get_logger("replicas")
 
@@ -90,9 +92,28 @@ class ReadServer:
         self.in_flight += 1
         try:
             async with self._connection() as connection:
-                yield connection
+                attending: list[asyncio.Task[None]] = []
+                timer = asyncio.get_running_loop().call_later(
+                    _ATTENTION_SECONDS, lambda: attending.append(asyncio.create_task(self._attend(connection)))
+                )
+                try:
+                    yield connection
+                finally:
+                    timer.cancel()
+                    for task in attending:
+                        task.cancel()
         finally:
             self.in_flight -= 1
+
+    async def _attend(self, connection: Connection) -> None:
+        """Breaks the connection when the server no longer answers, so that its read goes elsewhere."""
+        while True:
+            try:
+                await self.poll_since(time.monotonic())
+            except ServerUnavailableError:
+                connection.terminate()
+                return
+            await asyncio.sleep(_ATTENTION_SECONDS)
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Connection]:

@@ -37,6 +37,8 @@ class ReadModel:
         self.connection = connection
         self.log_id = uuid4()
         self.position = 0
+        self.ids: dict[str, UUID] = {}
+        """Collections by name, the last of each."""
 
     async def start(self) -> None:
         await register_vector(self.connection)
@@ -90,6 +92,7 @@ class ReadModel:
             await self.connection.execute(
                 "INSERT INTO collection_state VALUES ($1, 1, $2, $3)", created.collection_id, uuid4(), position
             )
+        self.ids[name] = created.collection_id
         return created.collection_id
 
     async def put(self, collection_id: UUID, rows: Sequence[Row], generation: int = 1) -> int:
