@@ -22,6 +22,7 @@ from starlette.routing import Route
 
 from aindusdb.local_stack.openapi import merge
 from aindusdb.local_stack.services import problem_detail
+from shared.http.problem_pages import problem_page
 from shared.telemetry import configure_logging, process_registry
 
 READING_POST = re.compile(r"/(search|count|recommend|scroll)$")
@@ -184,6 +185,10 @@ def create_app(settings: EdgeSettings) -> Starlette:
         except httpx.HTTPError as error:
             return unavailable(f"A service gives no OpenAPI document: {error}", request.url.path)
 
+    async def problems(request: Request) -> Response:
+        # Not passed on: a service that is away is what one may want to read about.
+        return problem_page(request.path_params.get("name")) or await api(request)
+
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         async with http:
@@ -198,6 +203,8 @@ def create_app(settings: EdgeSettings) -> Starlette:
             Route("/health", lambda _request: JSONResponse({"status": "alive"})),
             Route("/ready", ready),
             Route("/metrics", lambda _request: metrics(registry)),
+            Route("/problems", problems),
+            Route("/problems/{name}", problems),
             Route("/api/v1/{path:path}", api, methods=METHODS),
             # What is no path of ours the services refuse in their own words.
             Route("/{path:path}", api, methods=METHODS),

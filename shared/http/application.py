@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 
 from shared.beside_the_loop import beside_the_loop
 from shared.http.middleware import RequestMiddleware
+from shared.http.problem_pages import problem_page_routes
 from shared.http.problems import FieldError, ProblemError
 from shared.principal import Permission
 from shared.settings import HttpSettings
@@ -124,6 +125,7 @@ def create_application(
         for route in router.routes:
             if isinstance(route, APIRoute) and _PERMISSION not in (route.openapi_extra or {}):
                 raise UndeclaredRouteError(f"{sorted(route.methods or ())} {route.path} declares no permission")
+    application.router.routes.extend(problem_page_routes())
     application.add_exception_handler(ProblemError, _on_problem)
     application.add_exception_handler(RequestValidationError, _on_validation_error)
     application.add_exception_handler(MalformedJsonError, _on_malformed_json)

@@ -34,6 +34,9 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
 
 def test_every_problem_has_its_page() -> None:
     assert {page.stem for page in (ROOT / "docs/problems").glob("*.md")} == {*PROBLEMS, "README"}
+    listed = (ROOT / "docs/problems/README.md").read_text()
+    for name, (status, title) in PROBLEMS.items():
+        assert f"| {status} | [{name}]({name}.md) | {title} |" in listed
 
 
 @pytest.mark.parametrize("lock", ["requirements.lock", "requirements-dev.lock", "requirements-uv.lock"])
