@@ -61,7 +61,7 @@ def _ids(answer: dict[str, Any]) -> list[str]:
 async def test_a_repeated_search_is_answered_from_the_cache_with_the_same_hits(
     service: httpx.AsyncClient, read_model: ReadModel, name: str
 ) -> None:
-    body = {"include": ["content", "metadata", "embedding"]}
+    body: dict[str, Any] = {"include": ["content", "metadata", "embedding"]}
     first, second = await _search(service, name, **body), await _search(service, name, **body)
     assert (first["cached"], second["cached"]) == (False, True)
     assert (first["hits"], first["complete"]) == (second["hits"], second["complete"])
@@ -157,7 +157,9 @@ async def test_entries_of_an_old_dump_and_rubbish_are_never_served(
 ) -> None:
     async with running_service(databases.read_reader_dsn, redis_url=redis_url) as client:
         await _search(client, name)
-        [(key, old)] = [(key, await redis.get(key)) for key in await _until_stored(redis)]
+        [key] = await _until_stored(redis)
+        old = await redis.get(key)
+    assert isinstance(old, bytes)
     await read_model.put(_collection(read_model, name), [Row("b", [1.0, 0.1])])
     for value in (old, b"", b"rubbish", old[:-1], old[:30], bytes(len(old))):
         await redis.set(key, value)
@@ -224,4 +226,4 @@ async def _until_stored(redis: Redis) -> list[bytes]:
     async with asyncio.timeout(5):
         while not (keys := await redis.keys("aindusdb:answer:*")):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
-    return list(keys)
+    return [key for key in keys if isinstance(key, bytes)]
