@@ -181,7 +181,8 @@ class ReadServer:
             self._polling()
 
     def _polling(self) -> asyncio.Task[None]:
-        if self._under_way is None:
+        # Its callback may be yet to come: who waits for a task that is done never gives the event loop a turn.
+        if self._under_way is None or self._under_way.done():
             self._asked_at = time.monotonic()
             self._under_way = asyncio.create_task(self._poll(), name=f"poll of {self.name}")
             self._under_way.add_done_callback(self._poll_ended)
@@ -206,6 +207,7 @@ class ReadServer:
             self._horizon.note(poll, of_primary=self.is_primary)
 
     def _poll_ended(self, task: asyncio.Task[None]) -> None:
-        self._under_way = None
+        if self._under_way is task:
+            self._under_way = None
         if not task.cancelled():
             task.exception()  # its waiters were told; there may be none left
