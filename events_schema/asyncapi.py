@@ -1,4 +1,4 @@
-"""The AsyncAPI document of the Kafka topic, built from the events' schemas."""
+"""The AsyncAPI document: the Kafka topic, built from the events' schemas, and the change notifications on Redis."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from typing import Any
 
 from pydantic.json_schema import DEFAULT_REF_TEMPLATE
 
+from events_schema.notifications import CHANGES_CHANNEL, ChangeNotification
+
 TOPIC = "aindusdb.events"
 _DEFINITIONS = DEFAULT_REF_TEMPLATE.removesuffix("{model}")
-API_VERSION = "1.0.0"
+API_VERSION = "1.1.0"
 
 _POSITION = {"type": "integer", "minimum": 0}
 _FEED_HEADERS: dict[str, Any] = {
@@ -68,6 +70,16 @@ def asyncapi_document(schemas: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
         },
         "payload": {"type": "null"},
     }
+    notification = {
+        "name": "ChangeNotification",
+        "contentType": "application/json",
+        "payload": {
+            "schemaFormat": "application/schema+json;version=draft-2020-12",
+            "schema": _relocated(
+                ChangeNotification.model_json_schema(), "#/components/messages/ChangeNotification/payload/schema/$defs/"
+            ),
+        },
+    }
     return {
         "asyncapi": "3.0.0",
         "info": {
@@ -84,16 +96,28 @@ def asyncapi_document(schemas: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
                 "address": TOPIC,
                 "description": "Every event of the log, once or more often; `position` tells a repetition.",
                 "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in messages},
-            }
+                "bindings": {"kafka": {"topic": TOPIC}},
+            },
+            "changes": {
+                "address": CHANGES_CHANNEL,
+                "description": "On Redis (PUBLISH): one message after each batch that the projector has committed, or "
+                "after several. Who was not listening has missed it; what must not be missed is read from the log.",
+                "messages": {"ChangeNotification": {"$ref": "#/components/messages/ChangeNotification"}},
+            },
         },
         "operations": {
+            "receiveChanges": {
+                "action": "receive",
+                "channel": {"$ref": "#/channels/changes"},
+                "summary": "Hear which collections changed, and from which position on the read model shows it.",
+            },
             "receiveEvents": {
                 "action": "receive",
                 "channel": {"$ref": "#/channels/events"},
                 "summary": "Follow the event log.",
-            }
+            },
         },
-        "components": {"messages": messages},
+        "components": {"messages": {**messages, "ChangeNotification": notification}},
     }
 
 

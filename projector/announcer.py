@@ -1,4 +1,4 @@
-"""Tells Redis which collections changed and up to which position. A hint: it only hastens what readers poll for."""
+"""Tells Redis which collections changed, how, and up to which position. A hint: the log has it all."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ import asyncio
 from collections.abc import Iterable
 from uuid import UUID
 
-import orjson
 import structlog
 from redis.exceptions import RedisError
 
-from shared.redis import CHANGES_CHANNEL, open_redis
+from events_schema.base import RecordedEvent
+from events_schema.notifications import CHANGES_CHANNEL, ChangeNotification, CollectionChange
+from shared.redis import open_redis
+
+MAX_PENDING = 10_000
+"""Collections that are remembered while Redis is away; of more, nothing is told."""
 
 _RETRY_SECONDS = 1.0
 
@@ -22,16 +26,23 @@ class ChangeAnnouncer:
 
     def __init__(self, redis_url: str | None) -> None:
         self._redis_url = redis_url
-        self._changed: set[UUID] = set()
-        self._position = 0
+        self._pending: dict[UUID, CollectionChange] = {}
+        self._log_id: UUID | None = None
         self._news = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
-    def announce(self, collection_ids: Iterable[UUID], position: int) -> None:
-        """Returns at once."""
-        if self._redis_url is not None:
-            self._changed.update(collection_ids)
-            self._position = position
+    def announce(self, log_id: UUID, events: Iterable[RecordedEvent]) -> None:
+        """Takes note of applied events and returns at once."""
+        if self._redis_url is None:
+            return
+        if log_id != self._log_id:
+            self._pending.clear()
+            self._log_id = log_id
+        for collection_id, change in changes_of(events).items():
+            earlier = self._pending.get(collection_id)
+            if earlier is not None or len(self._pending) < MAX_PENDING:
+                self._pending[collection_id] = change if earlier is None else _merged(earlier, change)
+        if self._pending:
             self._news.set()
 
     async def start(self) -> None:
@@ -50,10 +61,11 @@ class ChangeAnnouncer:
             while True:
                 await self._news.wait()
                 self._news.clear()
-                changed, self._changed = self._changed, set()
-                message = {"collection_ids": sorted(map(str, changed)), "position": self._position}
+                notification = self._take()
+                if notification is None:
+                    continue
                 try:
-                    await redis.publish(CHANGES_CHANNEL, orjson.dumps(message))
+                    await redis.publish(CHANGES_CHANNEL, notification.model_dump_json())
                     away = False
                 except (RedisError, OSError) as error:
                     if not away:
@@ -62,3 +74,37 @@ class ChangeAnnouncer:
                     await asyncio.sleep(_RETRY_SECONDS)
         finally:
             await redis.aclose()
+
+    def _take(self) -> ChangeNotification | None:
+        changes, self._pending = tuple(self._pending.values()), {}
+        if not changes or self._log_id is None:
+            return None
+        position = max(change.last_position for change in changes)
+        return ChangeNotification(log_id=self._log_id, position=position, collections=changes)
+
+
+def changes_of(events: Iterable[RecordedEvent]) -> dict[UUID, CollectionChange]:
+    """What happened to each collection, its vectors included."""
+    found: dict[UUID, list[RecordedEvent]] = {}
+    for event in events:
+        found.setdefault(event.collection_id, []).append(event)
+    return {
+        collection_id: CollectionChange(
+            collection_id=collection_id,
+            tenant=of_collection[0].tenant,
+            first_position=min(event.position for event in of_collection),
+            last_position=max(event.position for event in of_collection),
+            kinds=tuple(sorted({event.event_type for event in of_collection})),
+        )
+        for collection_id, of_collection in found.items()
+    }
+
+
+def _merged(one: CollectionChange, other: CollectionChange) -> CollectionChange:
+    return one.model_copy(
+        update={
+            "first_position": min(one.first_position, other.first_position),
+            "last_position": max(one.last_position, other.last_position),
+            "kinds": tuple(sorted({*one.kinds, *other.kinds})),
+        }
+    )

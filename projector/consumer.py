@@ -173,7 +173,7 @@ class Consumer:
                 await park(connection, runs, [*outcome.poison, *outcome.followers], self._attempts)
                 await record_changes(connection, runs, outcome.changes)
                 await move_checkpoints(connection, runs)
-        self._committed(runs, outcome)
+        self._committed(runs, outcome, layout)
         return positions | {run.partition: run.to for run in runs}
 
     async def _project(
@@ -190,13 +190,15 @@ class Consumer:
             raise TriesLeftError(tries_left)
         return outcome
 
-    def _committed(self, runs: Sequence[Run], outcome: Outcome) -> None:
+    def _committed(self, runs: Sequence[Run], outcome: Outcome, layout: Layout) -> None:
         for run in runs:
             self._attempts.forget(run.events)
         events = sum(len(run.events) for run in runs)
         self._metrics.applied.inc(events - len(outcome.poison) - len(outcome.followers))
-        if outcome.changes:
-            self._announcer.announce(outcome.changes, max(outcome.changes.values()))
+        set_aside = {parked.event.position for parked in (*outcome.poison, *outcome.followers)}
+        self._announcer.announce(
+            layout.log_id, (event for run in runs for event in run.events if event.position not in set_aside)
+        )
 
     def _well(self) -> None:
         if self.fault is not None:

@@ -6,11 +6,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-import orjson
 import structlog
+from pydantic import ValidationError
 from redis.exceptions import RedisError
 
-from shared.redis import CHANGES_CHANNEL, open_redis
+from events_schema.notifications import CHANGES_CHANNEL, ChangeNotification
+from shared.redis import open_redis
 
 _RESUBSCRIBE_SECONDS = 1.0
 
@@ -28,8 +29,8 @@ async def follow_changes(url: str, changed: Callable[[int], None]) -> None:
                     await subscription.subscribe(CHANGES_CHANNEL)
                     away = False
                     async for message in subscription.listen():
-                        if (position := _position(message["data"])) is not None:
-                            changed(position)
+                        if (notification := _notification(message["data"])) is not None:
+                            changed(notification.position)
             except (RedisError, OSError) as error:
                 if not away:
                     _log.warning("no changes are heard of for now; reads poll", error=repr(error))
@@ -39,9 +40,8 @@ async def follow_changes(url: str, changed: Callable[[int], None]) -> None:
         await redis.aclose()
 
 
-def _position(data: bytes) -> int | None:
+def _notification(data: bytes) -> ChangeNotification | None:
     try:
-        position = orjson.loads(data)["position"]
-    except (ValueError, TypeError, KeyError):
+        return ChangeNotification.model_validate_json(data)
+    except ValidationError:
         return None
-    return position if isinstance(position, int) else None

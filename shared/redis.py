@@ -10,9 +10,6 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-CHANGES_CHANNEL = "aindusdb.changes"
-"""PUBLISH channel on which the projector says, after a commit, which collections changed and up to which position."""
-
 _TIMEOUT_SECONDS = 0.1
 _AVOIDED_SECONDS = 1.0
 

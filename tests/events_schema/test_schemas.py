@@ -131,8 +131,10 @@ def test_every_reference_of_the_asyncapi_document_leads_somewhere() -> None:
 
 
 def test_asyncapi_document_describes_every_event_and_the_watermark() -> None:
-    messages = json.loads(ASYNCAPI.read_text())["components"]["messages"]
-    assert messages.keys() == {*EVENT_TYPES, "Watermark"}
+    document = json.loads(ASYNCAPI.read_text())
+    messages = document["components"]["messages"]
+    assert document["channels"]["events"]["messages"].keys() == {*EVENT_TYPES, "Watermark"}
+    assert document["channels"]["changes"]["messages"].keys() == {"ChangeNotification"}
     for name in EVENT_TYPES:
         assert messages[name]["headers"]["properties"].keys() == {
             "ce_specversion", "ce_id", "ce_type", "ce_source", "ce_subject", "ce_time",

@@ -10,12 +10,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import httpx
-import orjson
 from redis.asyncio import Redis
 
 from aindusdb.local_stack.ports import free_port
+from events_schema.notifications import CHANGES_CHANNEL, ChangeNotification
 from projector.announcer import ChangeAnnouncer
-from shared.redis import CHANGES_CHANNEL
+from shared.event_log import read_events, read_log_id
 from tests.projector.log_writer import LogWriter
 from tests.projector.projecting import Projection, until
 from tests.servers import Databases, connected
@@ -75,15 +75,22 @@ async def test_the_process_projects_tells_redis_and_ends_with_zero(
             return (await _readiness(client))[0] == httpx.codes.OK
 
         await until(ready, "the process did not become ready")
+        kinds: set[str] = set()
         articles = await log.create_collection()
         position = await log.create(articles, "a")
 
         async def announced() -> bool:
             message = await subscription.get_message(ignore_subscribe_messages=True, timeout=0.1)
-            told = orjson.loads(message["data"]) if message else {}
-            return told == {"collection_ids": [str(articles.collection_id)], "position": position}
+            if not message:
+                return False
+            told = ChangeNotification.model_validate_json(message["data"])
+            [change] = told.collections
+            assert (told.log_id, change.collection_id) == (await read_log_id(log.connection), articles.collection_id)
+            kinds.update(change.kinds)
+            return told.position == change.last_position == position
 
         await until(announced, "the change was not announced")
+        assert kinds == {"CollectionCreated", "VectorCreated"}
 
         async def measured() -> bool:
             metrics = (await client.get("/metrics")).text
@@ -145,10 +152,11 @@ async def test_an_absent_redis_does_not_stop_it(projection: Projection, log: Log
     nowhere = f"redis://127.0.0.1:{free_port()}"
     announcer = ChangeAnnouncer(nowhere)
     await announcer.start()
-    announcer.announce([], 1)
+    articles = await log.create_collection()
+    announcer.announce(await read_log_id(log.connection), await read_events(log.connection, 0))
     await asyncio.sleep(0.1)
     await announcer.stop()
-    await log.create(await log.create_collection(), "a")
+    await log.create(articles, "a")
     async with _running(projection.databases, AINDUSDB_REDIS_URL=nowhere):
         await until(projection.caught_up, "the projector did not catch up")
     await projection.assert_projected()

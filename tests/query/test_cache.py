@@ -9,13 +9,12 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
-import orjson
 import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
 
 from aindusdb.local_stack.ports import free_port
-from shared.redis import CHANGES_CHANNEL
+from events_schema.notifications import CHANGES_CHANNEL, ChangeNotification
 from shared.tokens import ConsistencyToken, Signer
 from tests.query.conftest import running_service
 from tests.query.read_model import TENANT, ReadModel, Row
@@ -197,7 +196,8 @@ async def test_an_announced_change_is_seen_before_the_poll_is_old(
         assert _ids(await _search(client, name)) == ["a"], "the poll is less than a second old"
         for rubbish in (b"", b"[]", b"{}", b'{"position": "x"}'):
             await redis.publish(CHANGES_CHANNEL, rubbish)
-        await redis.publish(CHANGES_CHANNEL, orjson.dumps({"collection_ids": [], "position": position}))
+        told = ChangeNotification(log_id=read_model.log_id, position=position, collections=())
+        await redis.publish(CHANGES_CHANNEL, told.model_dump_json())
         await asyncio.sleep(0.1)
         assert _ids(await _search(client, name)) == ["a", "b"]
 
