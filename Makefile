@@ -66,7 +66,7 @@ bench: $(VENV)/.dev ## every benchmark with its targets; the last line of each i
 
 lock: $(BIN)/uv ## resolve the lock files anew
 	@$(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --no-header -q --python-version 3.11 requirements-uv.in -o requirements-uv.lock
-	@$(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --no-header -q --python-version 3.11 pyproject.toml --extra local --group build -o requirements.lock
+	@$(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --no-header -q --python-version 3.11 pyproject.toml --extra local --extra embed --group build -o requirements.lock
 	@$(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --no-header -q --python-version 3.11 pyproject.toml --all-extras --group build --group dev -c requirements.lock -o requirements-dev.lock
 
 clean: ## remove what can be made again (the data in .aindusdb stays)

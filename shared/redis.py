@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 
 import structlog
 from redis.asyncio import Redis
@@ -54,6 +55,28 @@ class SideCache:
             return
         try:
             await self._redis.set(key, value, ex=lifetime_seconds)
+        except (RedisError, OSError) as error:
+            self._avoid(error)
+
+    async def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """One for each key, in their order."""
+        if self.is_away or not keys:
+            return [None] * len(keys)
+        try:
+            found = await self._redis.mget(keys)
+        except (RedisError, OSError) as error:
+            self._avoid(error)
+            return [None] * len(keys)
+        return [one if isinstance(one, bytes) else None for one in found]
+
+    async def put_many(self, entries: Mapping[bytes, bytes], lifetime_seconds: int) -> None:
+        if self.is_away or not entries:
+            return
+        try:
+            async with self._redis.pipeline(transaction=False) as pipeline:
+                for key, value in entries.items():
+                    pipeline.set(key, value, ex=lifetime_seconds)
+                await pipeline.execute()
         except (RedisError, OSError) as error:
             self._avoid(error)
 

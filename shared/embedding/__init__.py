@@ -1,0 +1,1 @@
+"""Text becomes embeddings: by a model in this process, by an endpoint, or not at all."""
