@@ -13,6 +13,7 @@ import struct
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 from uuid import UUID
 
 from cachetools import TTLCache
@@ -30,6 +31,9 @@ MAX_ENTRY_BYTES = 256 * 1024
 _MAX_PUTS_UNDER_WAY = 32
 _FORMAT = 1
 _HEAD = struct.Struct(">BQQ8s")
+
+
+Layer = Literal["l1", "l2"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,16 +80,16 @@ class AnswerCache:
         if self._redis is not None:
             await self._redis.close()
 
-    async def find(self, key: bytes, holds: Callable[[Entry], bool]) -> Entry | None:
+    async def find(self, key: bytes, holds: Callable[[Entry], bool]) -> tuple[Layer, Entry] | None:
         entry = self._l1.get(key)
         if entry is not None and holds(entry):
             self._metrics.cache.labels("l1").inc()
-            return entry
+            return "l1", entry
         entry = await self._find_in_redis(key)
         if entry is not None and holds(entry):
             self._metrics.cache.labels("l2").inc()
             self._l1[key] = entry
-            return entry
+            return "l2", entry
         self._metrics.cache.labels("none").inc()
         return None
 

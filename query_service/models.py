@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from events_schema.collections import IndexSpec, Metric, VectorType
 from query_service.freshness import DEFAULT_TIMEOUT_MS, MAX_STALENESS_MS, MAX_TIMEOUT_MS
 from query_service.search import DEFAULT_EF_SEARCH, MAX_EF_SEARCH, MAX_K, Include
 from shared.embedding_input import EmbeddingInput
+from shared.http.fields import VectorId
 
 DEFAULT_PAGE = 100
 MAX_PAGE = 1_000
@@ -54,17 +55,31 @@ class _ReadBody(BaseModel):
 
 
 class SearchRequest(_ReadBody):
+    """One of `embedding`, `query` and `id` (of a stored vector, itself left out) says what to look for."""
+
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"embedding": [0.1, 0.2, 0.3], "k": 5, "filter": {"lang": "en"}}]}
     )
 
     query: Annotated[str, AfterValidator(_no_provider)] | None = None
-    embedding: EmbeddingInput
+    embedding: EmbeddingInput | None = None
+    id: VectorId | None = None
     k: Annotated[int, Field(ge=1, le=MAX_K)] = 10
     ef_search: Annotated[int, Field(ge=1, le=MAX_EF_SEARCH)] = DEFAULT_EF_SEARCH
     exact: bool = False
     min_score: Annotated[float, Field(allow_inf_nan=False)] | None = None
     include: list[Part] = list(DEFAULT_PARTS)
+    explain: bool = False
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        given = [name for name in ("embedding", "id", "query") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise PydanticCustomError(
+                "origin", "give one of embedding, id and query, not {given}",
+                {"given": " and ".join(given) or "none", "within": f"/{given[-1] if given else 'embedding'}"},
+            )  # fmt: skip
+        return self
 
 
 class CountRequest(_ReadBody):
@@ -111,12 +126,29 @@ class HitAnswer(BaseModel):
     version: int
 
 
+class ExplainAnswer(BaseModel):
+    scan: str = Field(description="index, exact, or finished_exactly (the index scan found too few).")
+    generation: int
+    indexes: list[str] = Field(description="The indexes that the plan uses.")
+    planning_ms: float
+    execution_ms: float
+    plan: dict[str, Any] = Field(description="PostgreSQL's plan, with what happened in each of its nodes.")
+    server: str
+    role: Literal["replica", "primary"]
+    kept: Literal["l1", "l2"] | None = Field(description="Where an answer was kept that still holds.")
+    failed_reads: int = Field(description="Reads of other servers that failed before this one.")
+    choice_ms: float = Field(description="Choosing the server, waiting for the consistency token included.")
+    cache_ms: float
+    read_ms: float = Field(description="Reading, the explanation included.")
+
+
 class SearchAnswer(BaseModel):
     hits: list[HitAnswer]
     complete: bool = Field(description="There are k hits, or no more that match.")
     freshness: FreshnessAnswer
     cached: bool
     took_ms: float
+    explain: ExplainAnswer | None = Field(default=None, description="With `explain: true`.")
 
 
 class VectorItem(BaseModel):

@@ -9,7 +9,7 @@ from typing import Generic, Protocol, TypeVar
 
 import asyncpg
 
-from query_service.cache import AnswerCache, Entry, entry_key
+from query_service.cache import AnswerCache, Entry, Layer, entry_key
 from query_service.catalogue import LiveCollection
 from query_service.errors import (
     CollectionNotFoundError,
@@ -64,6 +64,20 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
+class Route:
+    """How an answer came about: which server was read, None for a kept answer, after how many reads that failed; how
+    long it took to choose a server (waiting for a token included), to look into the cache, and to read."""
+
+    server: ReadServer | None
+    kept_in: Layer | None
+    """Where a kept answer that holds was found; it may have been passed over."""
+    failed_reads: int
+    choice_seconds: float
+    cache_seconds: float
+    read_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Answer(Generic[FoundT]):
     """`began` is the monotonic time of the statement or poll that vouches for what was found; `parked` counts the
     events set aside that concern it."""
@@ -73,7 +87,21 @@ class Answer(Generic[FoundT]):
     snapshot: Snapshot
     began: float
     parked: int
-    cached: bool = False
+    route: Route
+
+    @property
+    def cached(self) -> bool:
+        return self.route.server is None
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept(Generic[FoundT]):
+    """A kept answer that holds."""
+
+    found: FoundT
+    snapshot: Snapshot
+    began: float
+    layer: Layer
 
 
 class QueryBus:
@@ -92,11 +120,13 @@ class QueryBus:
             TooManyReadsError
             Whatever the query refuses.
         """
-        return await self._bounded(query, target, None)
+        return await self._bounded(query, target, None, read_anyway=True)
 
-    async def execute_kept(self, query: KeptQuery[FoundT], target: Target) -> Answer[FoundT]:
-        """The same, from the cache where it still holds."""
-        return await self._bounded(query, target, query)
+    async def execute_kept(
+        self, query: KeptQuery[FoundT], target: Target, *, read_anyway: bool = False
+    ) -> Answer[FoundT]:
+        """The same, from the cache where a kept answer still holds, unless it is to be read anyway."""
+        return await self._bounded(query, target, query, read_anyway=read_anyway)
 
     async def poll(self, demand: Demand) -> Poll:
         """A poll that covers the demand, for reads that concern the catalogue only."""
@@ -110,95 +140,105 @@ class QueryBus:
             return str(error)
         return None
 
-    async def _bounded(self, query: Query[FoundT], target: Target, kept: KeptQuery[FoundT] | None) -> Answer[FoundT]:
+    async def _bounded(
+        self, query: Query[FoundT], target: Target, kept: KeptQuery[FoundT] | None, *, read_anyway: bool
+    ) -> Answer[FoundT]:
         if self._under_way >= self._max_reads:
             raise TooManyReadsError(self._under_way)
         self._under_way += 1
+        failures = Failures()
         try:
-            return await self._answer(query, target, kept)
+            tries = 0
+            while tries - failures.count < _MAX_CHANGES:
+                answer = await self._try(query, target, kept, failures, read_anyway=read_anyway)
+                if answer is not None:
+                    return answer
+                tries += 1
         finally:
             self._under_way -= 1
-
-    async def _answer(self, query: Query[FoundT], target: Target, kept: KeptQuery[FoundT] | None) -> Answer[FoundT]:
-        failures = Failures()
-        for _ in range(_MAX_CHANGES):
-            answer = await self._try(query, target, kept, failures)
-            if answer is not None:
-                return answer
-        raise ServerUnavailableError("every address", f"what it shows changed {_MAX_CHANGES} times during one read")
+        raise ServerUnavailableError("every address", f"what they show changed {_MAX_CHANGES} times during one read")
 
     async def _try(
-        self, query: Query[FoundT], target: Target, kept: KeptQuery[FoundT] | None, failures: Failures
-    ) -> Answer[FoundT] | None:
-        """None: the poll that it began with had been overtaken."""
-        while True:
-            server, poll = await self._routing.covering(target.demand, failures)
-            collection, parked = resolve(poll, target)
-            key = None
-            if kept is not None and poll.snapshot.log_id is not None:
-                key = entry_key(poll.snapshot.log_id, collection, kept.identity())
-                found = await self._from_cache(kept, key, poll, collection, parked, target.demand)
-                if found is not None:
-                    return found
-            began = time.monotonic()
-            try:
-                async with server.reading() as connection:
-                    reading = await query.read(connection, collection)
-            except _TABLES_CHANGED:
-                server.void()
-                self._count(server, "tables_changed")
-                return None
-            except RECOVERY_CONFLICTS as error:
-                self._count(server, "conflict")
-                failures.add(server, ServerUnavailableError(server.name, str(error)))
-                continue
-            except ServerUnavailableError as error:
-                self._count(server, "unavailable")
-                failures.add(server, error)
-                continue
-            if not target.demand.covered_by(reading.snapshot):
-                # Behind the address is another server than the one that was polled.
-                server.void()
-                self._count(server, "not_fresh")
-                return None
-            self._count(server, "answered")
-            if kept is not None and key is not None and reading.snapshot.log_id == poll.snapshot.log_id:
-                low, high = reading.snapshot.low, reading.snapshot.high
-                self._cache.keep(key, Entry(low, high, kept.dump(reading.found), began))
-            return Answer(reading.found, collection, reading.snapshot, began, parked)
-
-    async def _from_cache(
         self,
-        kept: KeptQuery[FoundT],
-        key: bytes,
-        poll: Poll,
-        collection: LiveCollection,
-        parked: int,
-        demand: Demand,
+        query: Query[FoundT],
+        target: Target,
+        kept: KeptQuery[FoundT] | None,
+        failures: Failures,
+        *,
+        read_anyway: bool,
     ) -> Answer[FoundT] | None:
+        """None: the read failed, or the poll that it began with had been overtaken; to be tried again."""
+        began = time.monotonic()
+        server, poll = await self._routing.covering(target.demand, failures)
+        collection, parked = resolve(poll, target)
+        chosen = time.monotonic()
+        held: _Kept[FoundT] | None = None
+        key = b""
+        if kept is not None and poll.snapshot.log_id is not None:
+            key = entry_key(poll.snapshot.log_id, collection, kept.identity())
+            held = await self._held(kept, key, poll, collection, target.demand)
+        looked = time.monotonic()
+        layer = held.layer if held else None
+        if held is not None and not read_anyway:
+            route = Route(None, layer, failures.count, chosen - began, looked - chosen, 0.0)
+            return Answer(held.found, collection, held.snapshot, held.began, parked, route)
+        reading = await self._read(server, query, collection, target.demand, failures)
+        if reading is None:
+            return None
+        if kept is not None and key and reading.snapshot.log_id == poll.snapshot.log_id:
+            low, high = reading.snapshot.low, reading.snapshot.high
+            self._cache.keep(key, Entry(low, high, kept.dump(reading.found), looked))
+        route = Route(server, layer, failures.count, chosen - began, looked - chosen, time.monotonic() - looked)
+        return Answer(reading.found, collection, reading.snapshot, looked, parked, route)
+
+    async def _read(
+        self,
+        server: ReadServer,
+        query: Query[FoundT],
+        collection: LiveCollection,
+        demand: Demand,
+        failures: Failures,
+    ) -> Reading[FoundT] | None:
+        reading: Reading[FoundT] | None = None
+        outcome = "answered"
+        try:
+            async with server.reading() as connection:
+                reading = await query.read(connection, collection)
+        except _TABLES_CHANGED:
+            server.void()
+            outcome = "tables_changed"
+        except RECOVERY_CONFLICTS as error:
+            failures.add(server, ServerUnavailableError(server.name, str(error)))
+            outcome = "conflict"
+        except ServerUnavailableError as error:
+            failures.add(server, error)
+            outcome = "unavailable"
+        if reading is not None and not demand.covered_by(reading.snapshot):
+            # Behind the address is another server than the one that was polled.
+            server.void()
+            reading, outcome = None, "not_fresh"
+        self._metrics.reads.labels(server.name, outcome).inc()
+        return reading
+
+    async def _held(
+        self, kept: KeptQuery[FoundT], key: bytes, poll: Poll, collection: LiveCollection, demand: Demand
+    ) -> _Kept[FoundT] | None:
         """The kept answer, if nothing has changed the collection since, as far as the poll shows; or if it is not older
         than the request is content with."""
         last_changed = poll.last_changed.get(collection.collection_id, 0)
         since = demand.vouched_since(time.monotonic())
-
-        def holds(entry: Entry) -> bool:
-            return entry.low >= last_changed or _recent(entry, since, demand)
-
-        entry = await self._cache.find(key, holds)
-        if entry is None:
+        found = await self._cache.find(key, lambda entry: entry.low >= last_changed or _recent(entry, since, demand))
+        if found is None:
             return None
-        found = kept.load(entry.payload)
+        layer, entry = found
+        answer = kept.load(entry.payload)
         if entry.low < last_changed:
-            snapshot = Snapshot(entry.low, entry.high, poll.snapshot.log_id)
-            return Answer(found, collection, snapshot, entry.vouched_at, parked, cached=True)
+            return _Kept(answer, Snapshot(entry.low, entry.high, poll.snapshot.log_id), entry.vouched_at, layer)
         # What is between the entry's snapshot and the poll's did not concern the collection.
         self._cache.vouch(key, entry, poll.began)
         low = max(entry.low, poll.snapshot.low)
         snapshot = Snapshot(low, max(entry.high, low), poll.snapshot.log_id)
-        return Answer(found, collection, snapshot, max(poll.began, entry.vouched_at), parked, cached=True)
-
-    def _count(self, server: ReadServer, outcome: str) -> None:
-        self._metrics.reads.labels(server.name, outcome).inc()
+        return _Kept(answer, snapshot, max(poll.began, entry.vouched_at), layer)
 
 
 def _recent(entry: Entry, since: float | None, demand: Demand) -> bool:

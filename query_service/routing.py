@@ -33,6 +33,10 @@ class Failures:
     def of(self, server: ReadServer) -> int:
         return len(self._errors.get(server, ()))
 
+    @property
+    def count(self) -> int:
+        return sum(map(len, self._errors.values()))
+
     def most_telling(self, servers: Sequence[ReadServer]) -> ServerUnavailableError:
         """The last error of the first of these servers that has any."""
         return next(self._errors[server][-1] for server in servers if server in self._errors)

@@ -1,4 +1,4 @@
-"""Nearest neighbours: by the HNSW index, or exactly.
+"""Nearest neighbours of an embedding or of a stored vector: by the HNSW index, or exactly.
 
 pgvector's settings travel inside the statement, so a search is one round trip and needs no session of its own.
 """
@@ -6,7 +6,7 @@ pgvector's settings travel inside the statement, so a search is one round trip a
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -17,7 +17,7 @@ import orjson
 from events_schema.collections import Metric
 from events_schema.embedding import Float32Array
 from query_service.catalogue import LiveCollection
-from query_service.errors import DimensionMismatchError, NotFiniteError, ZeroVectorError
+from query_service.errors import DimensionMismatchError, NotFiniteError, VectorNotFoundError, ZeroVectorError
 from query_service.filter_sql import filter_sql
 from query_service.metrics import QueryMetrics
 from query_service.snapshot import CHECKPOINTS, Reading, snapshot_of
@@ -38,13 +38,13 @@ settings AS MATERIALIZED (
     SELECT set_config('hnsw.ef_search', {ef_search}, true) AS ef_search,
            set_config('hnsw.iterative_scan', 'strict_order', true) AS iterative_scan
 )
-SELECT c.low, c.high, c.log_id, h.*
+SELECT c.low, c.high, c.log_id, {is_there} AS is_there, h.*
 FROM checkpoints c LEFT JOIN LATERAL (
     SELECT nearest.id, nearest.distance, r.version{columns}
     FROM settings CROSS JOIN LATERAL (
         SELECT e.id, e.embedding {operator} {embedding} AS distance
         FROM {embeddings} e{filter_join}
-        WHERE settings.ef_search IS NOT NULL{filter_condition}
+        WHERE settings.ef_search IS NOT NULL{excluded}{filter_condition}
         ORDER BY e.embedding {operator} {embedding} LIMIT {k}
     ) nearest
     JOIN {records} r ON r.id = nearest.id{embedding_join}
@@ -55,13 +55,13 @@ ORDER BY h.distance, h.id
 # The addition makes the order another expression than the index's: it cannot serve this one, not even in part.
 _SEARCH_EXACTLY = """
 WITH checkpoints AS ({checkpoints})
-SELECT c.low, c.high, c.log_id, h.*
+SELECT c.low, c.high, c.log_id, {is_there} AS is_there, h.*
 FROM checkpoints c LEFT JOIN LATERAL (
     SELECT nearest.id, nearest.distance, r.version{columns}
     FROM (
         SELECT e.id, (e.embedding {operator} {embedding}) + 0 AS distance
         FROM {embeddings} e{filter_join}
-        WHERE true{filter_condition}
+        WHERE true{excluded}{filter_condition}
         ORDER BY distance, e.id LIMIT {k}
     ) nearest
     JOIN {records} r ON r.id = nearest.id{embedding_join}
@@ -98,17 +98,23 @@ _HIT_FIELDS = tuple(field.name for field in fields(Hit))
 
 @dataclass(frozen=True, slots=True)
 class Hits:
-    """In order of distance, then id. `complete`: either k vectors were found or there are no more that match."""
+    """In order of distance, then id. `complete`: either k vectors were found or there are no more that match.
+    `explanation`: how they were found, if that was asked for."""
 
     hits: Sequence[Hit]
     complete: bool
+    explanation: dict[str, Any] | None = None
+
+
+_EXPLAIN = "EXPLAIN (ANALYZE, VERBOSE, BUFFERS, SETTINGS, FORMAT JSON) "
 
 
 @dataclass(frozen=True, slots=True)
 class SearchVectors:
-    """`embedding` float32, shape (dimension,). `min_score` leaves out hits below it."""
+    """`origin` is an embedding, float32, shape (dimension,), or the id of a stored vector, which is left out of the
+    hits. `min_score` leaves out hits below it. `explain` runs the statement once more to see how it is done."""
 
-    embedding: Float32Array
+    origin: Float32Array | str
     k: int
     filter: Filter | None
     ef_search: int
@@ -116,29 +122,53 @@ class SearchVectors:
     min_score: float | None
     include: Include
     metrics: QueryMetrics
+    explain: bool = False
 
     async def read(self, connection: Connection, collection: LiveCollection) -> Reading[Hits]:
         """
         Raises:
             DimensionMismatchError, NotFiniteError, ZeroVectorError: the embedding is none of the collection's kind.
+            VectorNotFoundError: the stored vector is not there.
         """
-        check_embedding(collection, self.embedding)
+        if not isinstance(self.origin, str):
+            check_embedding(collection, self.origin)
         indexed = collection.index.kind == "hnsw" and not self.exact
-        rows = await self._run(connection, collection, _SEARCH_INDEX if indexed else _SEARCH_EXACTLY)
+        template = _SEARCH_INDEX if indexed else _SEARCH_EXACTLY
+        rows = await self._run(connection, collection, template)
+        if not rows[0]["is_there"]:
+            assert isinstance(self.origin, str)
+            raise VectorNotFoundError(self.origin)
         kind = "index" if indexed else "exact"
         if indexed and _found(rows) < self.k:
             # The scan gives up after a bounded number of rows, and a graph may have parts it cannot reach.
-            rows = await self._run(connection, collection, _SEARCH_EXACTLY)
+            template = _SEARCH_EXACTLY
+            rows = await self._run(connection, collection, template)
             kind = "finished_exactly"
         hits = [self._hit(row, collection.metric) for row in rows if row["id"] is not None]
         if self.min_score is not None:
             hits = [hit for hit in hits if hit.score >= self.min_score]
         self.metrics.searches.labels(kind).inc()
-        return Reading(snapshot_of(rows[0]), Hits(hits, complete=True))
+        explanation = await self._explain(connection, collection, template, kind) if self.explain else None
+        return Reading(snapshot_of(rows[0]), Hits(hits, complete=True, explanation=explanation))
+
+    async def _explain(
+        self, connection: Connection, collection: LiveCollection, template: str, kind: str
+    ) -> dict[str, Any]:
+        sql, values = self.statement(collection, template)
+        [plan] = orjson.loads(await connection.fetchval(_EXPLAIN + sql, *values))
+        return {
+            "scan": kind,
+            "generation": collection.generation,
+            "indexes": sorted({node["Index Name"] for node in _nodes(plan["Plan"]) if "Index Name" in node}),
+            "planning_ms": plan["Planning Time"],
+            "execution_ms": plan["Execution Time"],
+            "plan": plan["Plan"],
+        }
 
     def identity(self) -> bytes:
         what = (self.k, self.filter, self.ef_search, self.exact, self.min_score, self.include)
-        return b"search:" + repr(what).encode() + b":" + self.embedding.tobytes()
+        origin = b"id:" + self.origin.encode() if isinstance(self.origin, str) else b"at:" + self.origin.tobytes()
+        return b"search:" + repr(what).encode() + origin
 
     def dump(self, found: Hits) -> bytes:
         return orjson.dumps([found.complete, [[getattr(hit, name) for name in _HIT_FIELDS] for hit in found.hits]])
@@ -165,11 +195,20 @@ class SearchVectors:
             + (", r.metadata" if self.include.metadata else ", NULL::jsonb AS metadata")
             + (", v.embedding" if self.include.embedding else ", NULL AS embedding")
         )
+        if isinstance(self.origin, str):
+            vector_id = bind(self.origin, "text")
+            is_there = f"EXISTS (SELECT FROM {collection.embeddings} WHERE id = {vector_id})"
+            excluded = f" AND e.id <> {vector_id}"
+            embedding = f"(SELECT embedding FROM {collection.embeddings} WHERE id = {vector_id})"  # noqa: S608
+        else:
+            is_there, excluded, embedding = "true", "", bind(self.origin, collection.type)
         parts = {
             "checkpoints": CHECKPOINTS,
+            "is_there": is_there,
+            "excluded": excluded,
             "columns": columns,
             "operator": DISTANCE_OPERATORS[collection.metric],
-            "embedding": bind(self.embedding, collection.type),
+            "embedding": embedding,
             "k": bind(self.k, "bigint"),
             "embeddings": collection.embeddings,
             "records": collection.records,
@@ -194,6 +233,13 @@ class SearchVectors:
             metadata=row["metadata"],
             embedding=row["embedding"].to_list() if row["embedding"] is not None else None,
         )
+
+
+def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The nodes of a plan, from the top."""
+    yield plan
+    for inner in plan.get("Plans", ()):
+        yield from _nodes(inner)
 
 
 def _found(rows: Sequence[asyncpg.Record]) -> int:

@@ -24,9 +24,12 @@ class QueryService:
     async def read(self, query: Query[FoundT], name: str, demand: Demand) -> Answer[FoundT]:
         return await self.bus.execute(query, Target(self.principal.tenant, name, demand))
 
-    async def read_kept(self, query: KeptQuery[FoundT], name: str, demand: Demand) -> Answer[FoundT]:
-        """The same, from the cache where it still holds."""
-        return await self.bus.execute_kept(query, Target(self.principal.tenant, name, demand))
+    async def read_kept(
+        self, query: KeptQuery[FoundT], name: str, demand: Demand, *, read_anyway: bool = False
+    ) -> Answer[FoundT]:
+        """The same, from the cache where a kept answer still holds, unless it is to be read anyway."""
+        target = Target(self.principal.tenant, name, demand)
+        return await self.bus.execute_kept(query, target, read_anyway=read_anyway)
 
     def freshness(self, snapshot: Snapshot, began: float, parked: int) -> dict[str, Any]:
         """The member `freshness` of an answer. Its token covers all that can have been seen, and nothing in it is

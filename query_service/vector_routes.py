@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, Query
 from fastapi.responses import Response
 from orjson import Fragment
 
+from events_schema.embedding import Float32Array
 from events_schema.streams import DEFAULT_COLLECTION
 from query_service.errors import VectorNotFoundError
 from query_service.models import (
@@ -23,6 +24,7 @@ from query_service.models import (
     VectorListAnswer,
     include_of,
 )
+from query_service.query_bus import Answer
 from query_service.records import CountVectors, GetVector, ListVectors, StoredVector
 from query_service.requests import (
     CollectionName,
@@ -34,7 +36,7 @@ from query_service.requests import (
     demand_of,
     json_answer,
 )
-from query_service.search import Hit, Include, SearchVectors
+from query_service.search import Hit, Hits, Include, SearchVectors
 from shared.http.application import API_PREFIX, StrictRoute, permission
 from shared.http.problems import documented
 from shared.principal import Permission
@@ -62,12 +64,12 @@ def vector_router(prefix: str, *, named: bool) -> APIRouter:
 
     @router.post(
         "/search", response_model=SearchAnswer, openapi_extra=reads, summary=f"Find the nearest vectors{suffix}",
-        responses=documented(*_ANY, *_BODY, "dimension-mismatch", "not-finite", "zero-vector"),
+        responses=documented(*_ANY, *_BODY, "dimension-mismatch", "not-finite", "zero-vector", "vector-not-found"),
     )  # fmt: skip
     async def search(body: SearchRequest, service: Service, tokens: Tokens, target: str = target_of) -> Response:
         started = time.monotonic()
         query = SearchVectors(
-            embedding=body.embedding,
+            origin=_origin(body),
             k=body.k,
             filter=_filter(body.filter),
             ef_search=body.ef_search,
@@ -75,15 +77,19 @@ def vector_router(prefix: str, *, named: bool) -> APIRouter:
             min_score=body.min_score,
             include=include_of(body.include),
             metrics=service.metrics,
+            explain=body.explain,
         )
-        answer = await service.read_kept(query, target, demand_of(tokens, body))
+        demand = demand_of(tokens, body)
+        answer = await service.read_kept(query, target, demand, read_anyway=body.explain)
+        explanation = {"explain": _explained(answer)} if body.explain else {}
         return json_answer(
             {
                 "hits": [_parts(hit, query.include) for hit in answer.found.hits],
                 "complete": answer.found.complete,
                 "freshness": service.freshness_of(answer),
                 "cached": answer.cached,
-                "took_ms": round((time.monotonic() - started) * 1000, 2),
+                "took_ms": _milliseconds(time.monotonic() - started),
+                **explanation,
             }
         )
 
@@ -145,6 +151,31 @@ def vector_router(prefix: str, *, named: bool) -> APIRouter:
         return json_answer(document, etag=answer.found.version)
 
     return router
+
+
+def _origin(body: SearchRequest) -> Float32Array | str:
+    origin = body.id if body.embedding is None else body.embedding
+    assert origin is not None
+    return origin
+
+
+def _explained(answer: Answer[Hits]) -> dict[str, Any]:
+    route = answer.route
+    assert route.server is not None
+    return {
+        **(answer.found.explanation or {}),
+        "server": route.server.name,
+        "role": "primary" if route.server.is_primary else "replica",
+        "kept": route.kept_in,
+        "failed_reads": route.failed_reads,
+        "choice_ms": _milliseconds(route.choice_seconds),
+        "cache_ms": _milliseconds(route.cache_seconds),
+        "read_ms": _milliseconds(route.read_seconds),
+    }
+
+
+def _milliseconds(seconds: float) -> float:
+    return round(seconds * 1000, 2)
 
 
 def _filter(document: dict[str, Any] | None) -> Filter | None:

@@ -23,6 +23,7 @@ async def _plain(read_model: ReadModel) -> None:
     ("body", "name", "pointer"),
     [
         ({}, "validation", "/embedding"),
+        ({"embedding": [1, 2], "id": "a"}, "validation", "/id"),
         ({"query": "text"}, "validation", "/query"),
         ({"embedding": [1, 2], "k": 0}, "validation", "/k"),
         ({"embedding": [1, 2], "k": 1001}, "validation", "/k"),
@@ -33,7 +34,7 @@ async def _plain(read_model: ReadModel) -> None:
         ({"embedding": [1, 2], "exact": 1}, "validation", "/exact"),
         ({"embedding": [1, 2], "include": ["vector"]}, "validation", "/include/0"),
         ({"embedding": [1, 2], "timeout_ms": 30001}, "validation", "/timeout_ms"),
-        ({"embedding": [1, 2], "explain": True}, "validation", "/explain"),
+        ({"embedding": [1, 2], "explain": 1}, "validation", "/explain"),
         ({"embedding": [1, "2"]}, "validation", "/embedding"),
         ({"embedding": [True, 2]}, "validation", "/embedding"),
         ({"embedding": "AAA"}, "validation", "/embedding"),

@@ -209,7 +209,7 @@ async def _articles(databases: Databases) -> LiveCollection:
 
 def _query(k: int, ef_search: int, parsed: Filter | None = None) -> SearchVectors:
     return SearchVectors(
-        embedding=_EMBEDDINGS[0],
+        origin=_EMBEDDINGS[0],
         k=k,
         filter=parsed,
         ef_search=ef_search,
@@ -252,3 +252,55 @@ async def test_ef_search_takes_effect_in_the_statement_that_brings_it(databases:
         touched.append(int(buffers.split("hit=")[1].split()[0]))
     assert touched[1] > 3 * touched[0]
     assert touched[0] == touched[2]
+
+
+async def _post(service: httpx.AsyncClient, **body: Any) -> httpx.Response:
+    return await service.post("/api/v1/collections/articles/vectors/search", json=body)
+
+
+@pytest.mark.usefixtures("articles")
+@pytest.mark.parametrize("exact", [False, True])
+async def test_a_search_by_a_stored_vector_finds_its_neighbours_and_not_itself(
+    service: httpx.AsyncClient, exact: bool
+) -> None:
+    by_id = (await _post(service, id=_vector_id(42), k=10, exact=exact, ef_search=200, explain=True)).json()
+    expected = [_vector_id(n) for n in np.argsort(_cosine(_EMBEDDINGS, _EMBEDDINGS[42])) if n != 42][:10]
+    assert [hit["id"] for hit in by_id["hits"]] == expected
+    assert any(name.endswith("_hnsw") for name in by_id["explain"]["indexes"]) is not exact
+    everything = (await _post(service, id=_vector_id(42), k=1000, exact=True)).json()
+    assert _vector_id(42) not in {hit["id"] for hit in everything["hits"]}
+
+
+async def test_the_only_vector_has_no_neighbours_and_one_that_is_not_there_is_not_found(
+    service: httpx.AsyncClient, read_model: ReadModel
+) -> None:
+    await read_model.put(await read_model.create("alone", 2), [Row("a", [1.0, 0.0])])
+    await asyncio.sleep(0.05)
+    path = "/api/v1/collections/alone/vectors/search"
+    assert (await service.post(path, json={"id": "a"})).json()["hits"] == []
+    for _ in range(2):
+        missing = await service.post(path, json={"id": "b"})
+        assert (missing.status_code, missing.json()["type"]) == (404, "/problems/vector-not-found")
+
+
+@pytest.mark.usefixtures("articles")
+@pytest.mark.parametrize("body", [{}, {"id": "a", "embedding": [0.0] * DIMENSION}, {"id": "a", "query": "x"}])
+async def test_a_search_has_one_origin(service: httpx.AsyncClient, body: dict[str, Any]) -> None:
+    answer = await _post(service, **body)
+    assert (answer.status_code, answer.json()["type"]) == (422, "/problems/validation")
+
+
+@pytest.mark.usefixtures("articles")
+async def test_explain_says_how_and_where_the_hits_were_found(service: httpx.AsyncClient) -> None:
+    body = {"embedding": _EMBEDDINGS[7].tolist(), "k": 5}
+    plain = (await _post(service, **body)).json()
+    assert "explain" not in plain
+    explained = (await _post(service, **body, explain=True)).json()
+    assert explained["hits"] == plain["hits"]
+    found = explained["explain"]
+    assert (found["scan"], found["role"], found["kept"], explained["cached"]) == ("index", "primary", "l1", False)
+    assert found["server"].startswith("127.0.0.1:")
+    assert found["execution_ms"] > 0
+    assert found["plan"]["Node Type"]
+    starved = (await _post(service, embedding=body["embedding"], filter={"rare": True}, explain=True)).json()
+    assert starved["explain"]["scan"] == "finished_exactly"
