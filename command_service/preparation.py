@@ -11,6 +11,7 @@ from command_service.domain.collections import Collection
 from command_service.domain.commands import CreateVector, DeleteVector, PatchVector, UpsertVector, VectorOperation
 from command_service.domain.vectors import created
 from command_service.models import (
+    MAX_INDEXED_DIMENSION,
     CreateOperation,
     CreateVectorRequest,
     DeleteOperation,
@@ -21,8 +22,11 @@ from command_service.models import (
 )
 from events_schema.embedding import EmbeddingSpec, Float32Array, encode
 from events_schema.vectors import VectorCreated
-from shared.embedding_input import cosine_fault
+from shared.embedding_input import embedding_fault
 from shared.http.problems import FieldError, ProblemError
+
+Embeddings = Sequence[tuple[str, Float32Array | None]]
+"""Each with its address in the body; None where an operation brings none."""
 
 OperationInput = CreateOperation | UpsertOperation | PatchOperation | DeleteOperation
 
@@ -33,15 +37,16 @@ def prepare_batch(collection: Collection, inputs: Sequence[OperationInput]) -> t
     Raises:
         ProblemError: as `check_embeddings`.
     """
-    check_embeddings(
-        collection, [(f"/operations/{index}/embedding", embedding_of(one)) for index, one in enumerate(inputs)]
-    )
+    check_embeddings(collection, embeddings_of(inputs))
     spec = collection.embedding_spec
     return tuple(_operation(one, spec) for one in inputs)
 
 
-def embedding_of(one: OperationInput) -> Float32Array | None:
-    return None if isinstance(one, DeleteOperation) else one.embedding
+def embeddings_of(inputs: Sequence[OperationInput]) -> Embeddings:
+    return [
+        (f"/operations/{index}/embedding", None if isinstance(one, DeleteOperation) else one.embedding)
+        for index, one in enumerate(inputs)
+    ]
 
 
 def _operation(one: OperationInput, spec: EmbeddingSpec) -> VectorOperation:
@@ -86,8 +91,24 @@ def patch_vector(vector_id: str, request: PatchVectorRequest, if_version: int | 
     )
 
 
-def check_embeddings(collection: Collection, embeddings: Sequence[tuple[str, Float32Array | None]]) -> None:
-    """Holds embeddings, each with its address in the body, against the collection.
+def check_indexable(collection: Collection, pointer: str) -> None:
+    """Whether a collection with every default can have the dimension of the embedding at `pointer`.
+
+    Raises:
+        ProblemError: validation.
+    """
+    dimension, limit = collection.embedding_spec.dimension, MAX_INDEXED_DIMENSION[collection.type]
+    if dimension > limit:
+        detail = (
+            f"an indexed {collection.type} has at most {limit} dimensions, not {dimension}; "
+            f"create the collection {collection.name!r} first, with index.kind none or type halfvec"
+        )
+        error = FieldError(pointer=pointer, type="dimension", detail=detail)
+        raise ProblemError("validation", f"{pointer}: {detail}", errors=[error])
+
+
+def check_embeddings(collection: Collection, embeddings: Embeddings) -> None:
+    """Holds embeddings against the collection.
 
     Raises:
         ProblemError: dimension-mismatch, zero-vector or not-finite, with the address of each that does not fit.
@@ -102,10 +123,8 @@ def check_embeddings(collection: Collection, embeddings: Sequence[tuple[str, Flo
             extra = extra or {"expected": dimension, "got": int(embedding.size)}
             detail = f"the collection's dimension is {dimension}, this embedding has {embedding.size} numbers"
             errors.append(FieldError(pointer=pointer, type="dimension-mismatch", detail=detail))
-        elif collection.metric == "cosine":
-            fault = cosine_fault(embedding)
-            if fault is not None:
-                errors.append(FieldError(pointer=pointer, type=fault, detail=_COSINE_FAULTS[fault]))
+        elif (fault := embedding_fault(embedding, collection.metric, collection.type)) is not None:
+            errors.append(FieldError(pointer=pointer, type=fault.problem, detail=fault.rule))
     if errors:
         first = errors[0]
         raise ProblemError(
@@ -114,9 +133,3 @@ def check_embeddings(collection: Collection, embeddings: Sequence[tuple[str, Flo
             errors=errors,
             **(extra if first.type == "dimension-mismatch" else {}),
         )
-
-
-_COSINE_FAULTS = {
-    "zero-vector": "under cosine an embedding must not be zero, nor so small that its squared norm is zero in float32",
-    "not-finite": "under cosine an embedding's squared norm must be finite in float32",
-}

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Self
 
 from uuid_utils.compat import uuid7
 
 from command_service import event_store
 from command_service.command_bus import CommandBus
-from command_service.domain.collections import Collection
+from command_service.domain.collections import Collection, planned
 from command_service.domain.commands import (
     CollectionCommand,
     CommandContext,
@@ -21,7 +23,7 @@ from command_service.domain.commands import (
     VectorOperation,
     WriteVectors,
 )
-from command_service.domain.refusals import BatchRefusedError, CollectionExistsError
+from command_service.domain.refusals import BatchRefusedError, CollectionDeletedError
 from command_service.outcomes import CollectionOutcome, OperationOutcome, Outcome, VectorsOutcome
 from events_schema.collections import IndexSpec
 from events_schema.embedding import EmbeddingSpec
@@ -31,6 +33,28 @@ from shared.principal import Principal
 from shared.tokens import ConsistencyToken, Signer
 
 _OPERATION_BYTES = 256
+
+
+@dataclass(frozen=True, slots=True)
+class WriteTarget:
+    """The collection that a write is for. One that is not there yet comes into being with the write, by `creation`."""
+
+    collection: Collection
+    creation: CreateCollection | None = None
+
+    @classmethod
+    def new(cls, context: CommandContext, name: str, dimension: int) -> Self:
+        """A collection with this dimension, and every default besides."""
+        creation = CreateCollection(
+            context=context,
+            name=name,
+            collection_id=uuid7(),
+            metric="cosine",
+            type="vector",
+            index=IndexSpec(kind="hnsw", m=16, ef_construction=64, lists=None),
+            embedding_spec=EmbeddingSpec(provider="client", model=None, dimension=dimension),
+        )
+        return cls(planned(creation, datetime.now(UTC)), creation)
 
 
 class CommandService:
@@ -50,60 +74,48 @@ class CommandService:
             self.bus.states.remember_collections({stream: known})
         return known.live
 
-    async def resolve_or_create(self, context: CommandContext, name: str, dimension: int) -> Collection:
-        """The collection, brought into being with this dimension if there is none."""
-        found = await self.resolve(context.tenant, name)
-        if found is None:
-            # Another request may be first; what it made is resolved below.
-            with suppress(CollectionExistsError):
-                await self.bus.execute(
-                    CreateCollection(
-                        context=CommandContext(context.tenant, context.metadata),
-                        name=name,
-                        collection_id=uuid7(),
-                        metric="cosine",
-                        type="vector",
-                        index=IndexSpec(kind="hnsw", m=16, ef_construction=64, lists=None),
-                        embedding_spec=EmbeddingSpec(provider="client", model=None, dimension=dimension),
-                    )
-                )
-            found = await self.resolve(context.tenant, name)
-            assert found is not None
-        return found
-
     async def change_collection(self, command: CollectionCommand) -> CollectionOutcome:
         outcome = await self.bus.execute(command)
         assert isinstance(outcome, CollectionOutcome)
         return outcome
 
     async def write(
-        self, context: CommandContext, collection: Collection, operations: Sequence[VectorOperation]
+        self, context: CommandContext, target: WriteTarget, operations: Sequence[VectorOperation]
     ) -> VectorsOutcome:
         """
         Raises:
             BatchRefusedError: with every operation that was refused.
+            CollectionDeletedError: the name stands for another collection by now, or for none.
         """
-        outcome = await self.bus.execute(
-            WriteVectors(
-                context=context,
-                collection=collection.name,
-                collection_id=collection.collection_id,
-                operations=tuple(operations),
-                size_bytes=sum(map(_size_bytes, operations)),
-            )
+        collection = target.collection
+        command = WriteVectors(
+            context=context,
+            collection=collection.name,
+            collection_id=collection.collection_id,
+            operations=tuple(operations),
+            size_bytes=sum(map(_size_bytes, operations)),
+            creation=target.creation,
         )
+        try:
+            outcome = await self.bus.execute(command)
+        except CollectionDeletedError:
+            found = await self.resolve(context.tenant, collection.name)
+            if target.creation is None or found is None or not _alike(found, collection):
+                raise
+            # Another request was first to bring it into being.
+            outcome = await self.bus.execute(replace(command, collection_id=found.collection_id, creation=None))
         assert isinstance(outcome, VectorsOutcome)
         return outcome
 
     async def write_one(
-        self, context: CommandContext, collection: Collection, operation: VectorOperation
+        self, context: CommandContext, target: WriteTarget, operation: VectorOperation
     ) -> tuple[OperationOutcome, VectorsOutcome]:
         """
         Raises:
             RefusalError: the operation's own.
         """
         try:
-            outcome = await self.write(context, collection, (operation,))
+            outcome = await self.write(context, target, (operation,))
         except BatchRefusedError as refused:
             raise refused.refusals[0][1] from refused
         return outcome.operations[0], outcome
@@ -112,6 +124,11 @@ class CommandService:
         return self._signer.sign_token(
             ConsistencyToken(outcome.log_id, tenant, outcome.first_position, outcome.last_position)
         )
+
+
+def _alike(one: Collection, other: Collection) -> bool:
+    """Whether what is fit to be written to the one is fit for the other."""
+    return (one.embedding_spec, one.metric, one.type) == (other.embedding_spec, other.metric, other.type)
 
 
 def _size_bytes(operation: VectorOperation) -> int:

@@ -127,34 +127,16 @@ class _Decision:
         stream = collection_stream(command.context.tenant, command.name)
         before = self._collections[stream]
         event = collections.decide(before, command.name, command)
-        after = before
-        result: Result = "unchanged"
-        if event is not None:
-            after = collections.evolve(
-                before,
-                event,
-                version=before.version + 1,
-                position=self._next_position,
-                timestamp=self._end.timestamp,
-            )
-            result = _collection_result(command)
+        after = before if event is None else self._after(before, event)
         described = after.live or before.live
         assert described is not None
         if event is not None:
-            self._record(
-                command.context,
-                event,
-                collection_id=described.collection_id,
-                aggregate_id=stream,
-                version=after.version,
-                metadata=command.context.metadata.model_dump_json(exclude_none=True),
-            )
-            self._collections[stream] = after
+            self._record_collection(command.context, event, described.collection_id, stream, after)
         return CollectionOutcome(
             log_id=self._end.log_id,
             first_position=after.position,
             last_position=after.position,
-            result=result,
+            result="unchanged" if event is None else _collection_result(command),
             name=command.name,
             collection_id=described.collection_id,
             version=after.version,
@@ -165,15 +147,44 @@ class _Decision:
             description=described.description,
         )
 
+    def _after(self, before: CollectionState, event: CollectionEvent) -> CollectionState:
+        """The collection as it is when `event` is the next one."""
+        return collections.evolve(
+            before,
+            event,
+            version=before.version + 1,
+            position=self._next_position,
+            timestamp=self._end.timestamp,
+        )
+
+    def _record_collection(
+        self, context: CommandContext, event: CollectionEvent, collection_id: UUID, stream: UUID, after: CollectionState
+    ) -> None:
+        self._record(
+            context,
+            event,
+            collection_id=collection_id,
+            aggregate_id=stream,
+            version=after.version,
+            metadata=context.metadata.model_dump_json(exclude_none=True),
+        )
+        self._collections[stream] = after
+
     def _write_vectors(self, command: WriteVectors) -> VectorsOutcome:
-        live = self._collections[collection_stream(command.context.tenant, command.collection)].live
+        collection = collection_stream(command.context.tenant, command.collection)
+        state, creation = self._collections[collection], None
+        if state.live is None and command.creation is not None:
+            creation = collections.decide(state, command.collection, command.creation)
+            assert creation is not None
+            state = self._after(state, creation)
+        live = state.live
         if live is None or live.collection_id != command.collection_id:
             raise CollectionDeletedError(command.collection)
         changed: dict[UUID, VectorState] = {}
         appended: list[tuple[UUID, VectorState, VectorEvent]] = []
         operations: list[OperationOutcome] = []
         refusals: list[tuple[int, RefusalError]] = []
-        first = self._next_position
+        first = self._next_position + (creation is not None)
         for index, (stream, operation) in enumerate(zip(command.streams, command.operations, strict=True)):
             before = changed.get(stream) or self._vectors.get(stream) or VectorState()
             try:
@@ -191,6 +202,8 @@ class _Decision:
             operations.append(_outcome(operation, _vector_result(event), after))
         if refusals:
             raise BatchRefusedError(tuple(refusals))
+        if creation is not None:
+            self._record_collection(command.context, creation, command.collection_id, collection, state)
         metadata = command.context.metadata.model_dump_json(exclude_none=True)
         for stream, after, event in appended:
             self._record(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from fastapi import APIRouter, Depends
 from fastapi.responses import Response
 
-from command_service.domain.collections import Collection
 from command_service.domain.commands import CommandContext, DeleteVector
 from command_service.domain.refusals import CollectionNotFoundError
 from command_service.models import (
@@ -19,16 +18,17 @@ from command_service.models import (
 )
 from command_service.outcomes import OperationOutcome, VectorsOutcome
 from command_service.preparation import (
+    Embeddings,
     check_embeddings,
+    check_indexable,
     create_vector,
-    embedding_of,
+    embeddings_of,
     patch_vector,
     prepare_batch,
     upsert_vector,
 )
 from command_service.requests import CollectionName, Context, IfMatch, Service, VectorIdPath, expected_version
-from command_service.service import CommandService
-from events_schema.embedding import Float32Array
+from command_service.service import CommandService, WriteTarget
 from events_schema.streams import DEFAULT_COLLECTION
 from shared.beside_the_loop import beside_the_loop
 from shared.http.application import API_PREFIX, StrictRoute, permission
@@ -48,40 +48,42 @@ def _default() -> str:
     return DEFAULT_COLLECTION
 
 
-async def _collection(
-    service: CommandService, context: CommandContext, name: str, first: Float32Array | None
-) -> Collection:
-    """The collection that a write is for. `first` is the first embedding that the write brings: the collection
-    `default` comes into being with its dimension."""
-    if name == DEFAULT_COLLECTION and first is not None:
-        return await service.resolve_or_create(context, name, int(first.size))
+async def _target(service: CommandService, context: CommandContext, name: str, embeddings: Embeddings) -> WriteTarget:
+    """What a write that brings these embeddings is for: the collection `default` comes into being with the dimension
+    of the first.
+
+    Raises:
+        CollectionNotFoundError
+        ProblemError: validation, the first embedding is none for a collection with every default.
+    """
     found = await service.resolve(context.tenant, name)
-    if found is None:
+    if found is not None:
+        return WriteTarget(found)
+    pointer, first = next(((where, one) for where, one in embeddings if one is not None), ("", None))
+    if name != DEFAULT_COLLECTION or first is None:
         raise CollectionNotFoundError(name)
-    return found
+    target = WriteTarget.new(context, name, int(first.size))
+    check_indexable(target.collection, pointer)
+    return target
 
 
 def vector_router(prefix: str, *, named: bool) -> APIRouter:
     """The routes under `prefix`; not `named`: those of the collection `default`."""
     router = APIRouter(prefix=f"{API_PREFIX}{prefix}", tags=["vectors"], route_class=StrictRoute)
     writes = permission(Permission.VECTORS_WRITE)
-    target_of = Depends(_named if named else _default)
+    name_of = Depends(_named if named else _default)
     suffix = "" if named else " in the collection default"
 
     @router.post(
         "", status_code=201, response_model=VectorWritten, openapi_extra=writes, summary=f"Create a vector{suffix}",
         responses=documented(*_BODY, *_ANY, "vector-exists"),
     )  # fmt: skip
-    async def create(
-        body: CreateVectorRequest, service: Service, context: Context, target: str = target_of
-    ) -> Response:
-        collection = await _collection(service, context, target, body.embedding)
-        check_embeddings(collection, [("/embedding", body.embedding)])
-        return _one(
-            service,
-            context,
-            *await service.write_one(context, collection, create_vector(body, collection.embedding_spec)),
-        )
+    async def create(body: CreateVectorRequest, service: Service, context: Context, name: str = name_of) -> Response:
+        embeddings = [("/embedding", body.embedding)]
+        into = await _target(service, context, name, embeddings)
+        check_embeddings(into.collection, embeddings)
+        operation = create_vector(body, into.collection.embedding_spec)
+        return _one(service, context, *await service.write_one(context, into, operation))
 
     @router.put(
         "/{id}", response_model=VectorWritten, openapi_extra=writes, summary=f"Create or replace a vector{suffix}",
@@ -93,13 +95,14 @@ def vector_router(prefix: str, *, named: bool) -> APIRouter:
         body: UpsertVectorRequest,
         service: Service,
         context: Context,
-        target: str = target_of,
+        name: str = name_of,
         if_match: IfMatch = None,
     ) -> Response:
-        collection = await _collection(service, context, target, body.embedding)
-        check_embeddings(collection, [("/embedding", body.embedding)])
-        operation = upsert_vector(vector_id, body, expected_version(if_match), collection.embedding_spec)
-        return _one(service, context, *await service.write_one(context, collection, operation))
+        embeddings = [("/embedding", body.embedding)]
+        into = await _target(service, context, name, embeddings)
+        check_embeddings(into.collection, embeddings)
+        operation = upsert_vector(vector_id, body, expected_version(if_match), into.collection.embedding_spec)
+        return _one(service, context, *await service.write_one(context, into, operation))
 
     @router.patch(
         "/{id}", response_model=VectorWritten, openapi_extra=writes,
@@ -111,13 +114,13 @@ def vector_router(prefix: str, *, named: bool) -> APIRouter:
         body: PatchVectorRequest,
         service: Service,
         context: Context,
-        target: str = target_of,
+        name: str = name_of,
         if_match: IfMatch = None,
     ) -> Response:
-        collection = await _collection(service, context, target, None)
-        check_embeddings(collection, [("/embedding", body.embedding)])
+        into = await _target(service, context, name, ())
+        check_embeddings(into.collection, [("/embedding", body.embedding)])
         operation = patch_vector(vector_id, body, expected_version(if_match))
-        return _one(service, context, *await service.write_one(context, collection, operation))
+        return _one(service, context, *await service.write_one(context, into, operation))
 
     @router.delete(
         "/{id}", response_model=VectorWritten, openapi_extra=writes, summary=f"Delete a vector{suffix}",
@@ -127,23 +130,22 @@ def vector_router(prefix: str, *, named: bool) -> APIRouter:
         vector_id: VectorIdPath,
         service: Service,
         context: Context,
-        target: str = target_of,
+        name: str = name_of,
         if_match: IfMatch = None,
     ) -> Response:
-        collection = await _collection(service, context, target, None)
+        into = await _target(service, context, name, ())
         operation = DeleteVector(vector_id, expected_version(if_match))
-        return _one(service, context, *await service.write_one(context, collection, operation))
+        return _one(service, context, *await service.write_one(context, into, operation))
 
     @router.post(
         "/batch", response_model=BatchAnswer, openapi_extra=writes,
         summary=f"Write many vectors, all or nothing{suffix}",
         responses=documented(*_BODY, *_ANY, "vector-not-found", "vector-exists", "version-mismatch"),
     )  # fmt: skip
-    async def batch(body: BatchRequest, service: Service, context: Context, target: str = target_of) -> Response:
-        first = next((found for one in body.operations if (found := embedding_of(one)) is not None), None)
-        collection = await _collection(service, context, target, first)
-        operations = await beside_the_loop(prepare_batch, collection, body.operations)
-        outcome = await service.write(context, collection, operations)
+    async def batch(body: BatchRequest, service: Service, context: Context, name: str = name_of) -> Response:
+        into = await _target(service, context, name, embeddings_of(body.operations))
+        operations = await beside_the_loop(prepare_batch, into.collection, body.operations)
+        outcome = await service.write(context, into, operations)
         return _many(service, context, body, outcome)
 
     return router

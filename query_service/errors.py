@@ -21,7 +21,7 @@ class DimensionMismatchError(Exception):
 
 
 class ZeroVectorError(Exception):
-    """Under cosine the embedding has no direction: it is zero, or its squared norm is zero in float32."""
+    """Under cosine the embedding has no direction: it is zero, or so short that its squared norm is."""
 
 
 class NotFiniteError(Exception):

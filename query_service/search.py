@@ -11,7 +11,6 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import asyncpg
-import numpy as np
 import orjson
 
 from events_schema.collections import Metric
@@ -21,7 +20,7 @@ from query_service.errors import DimensionMismatchError, NotFiniteError, VectorN
 from query_service.filter_sql import filter_sql
 from query_service.metrics import QueryMetrics
 from query_service.snapshot import CHECKPOINTS, Reading, snapshot_of
-from shared.embedding_input import cosine_fault
+from shared.embedding_input import EmbeddingFault, embedding_fault
 from shared.postgres import Connection
 from shared.read_model.filters import Filter
 from shared.read_model.tables import DISTANCE_OPERATORS
@@ -265,17 +264,11 @@ def check_embedding(collection: LiveCollection, embedding: Float32Array) -> None
     dimension = collection.embedding_spec.dimension
     if embedding.size != dimension:
         raise DimensionMismatchError(dimension, int(embedding.size))
-    if collection.type == "halfvec":
-        with np.errstate(over="ignore"):
-            embedding = embedding.astype(np.float16).astype(np.float32)
-        if not np.isfinite(embedding).all():
-            raise NotFiniteError("the embedding holds a number that is not finite in 16-bit floating point")
-    if collection.metric != "cosine":
-        return
-    match cosine_fault(embedding):
-        case "zero-vector":
-            raise ZeroVectorError("under cosine an embedding must not be zero, nor its squared norm zero in float32")
-        case "not-finite":
-            raise NotFiniteError("under cosine an embedding's squared norm must be finite in float32")
+    fault = embedding_fault(embedding, collection.metric, collection.type)
+    match fault:
         case None:
-            pass
+            return
+        case EmbeddingFault("zero-vector"):
+            raise ZeroVectorError(fault.rule)
+        case _:
+            raise NotFiniteError(fault.rule)

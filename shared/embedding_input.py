@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import base64
 import binascii
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import GetPydanticSchema
 from pydantic_core import PydanticCustomError, core_schema
 
+from events_schema.collections import Metric, VectorType
 from events_schema.embedding import FLOAT32_LE, Float32Array
 
 MAX_DIMENSION = 16_000
 
 _SMALLEST_NORMAL = float(np.finfo(np.float32).tiny)
 _LARGEST = float(np.finfo(np.float32).max)
+_LARGEST_SQUARED_NORM = 2.0**125
 _NUMBERS = {int, float}
 
 
@@ -91,10 +94,41 @@ EmbeddingInput = Annotated[
 ]
 
 
-def cosine_fault(embedding: Float32Array) -> Literal["zero-vector", "not-finite"] | None:
-    """Why the cosine distance to this embedding is undefined, if it is: pgvector sums squares in float32, so
-    the squared norm must be a normal float32."""
-    squared_norm = float(np.dot(embedding.astype(np.float64), embedding.astype(np.float64)))
-    if squared_norm < _SMALLEST_NORMAL:
-        return "zero-vector"
-    return "not-finite" if squared_norm > _LARGEST else None
+@dataclass(frozen=True, slots=True)
+class EmbeddingFault:
+    """Why a collection cannot hold an embedding, or be searched by it. `rule` is a sentence."""
+
+    problem: Literal["not-finite", "zero-vector"]
+    rule: str
+
+
+_TOO_LARGE_FOR_HALF = EmbeddingFault(
+    "not-finite", "a halfvec collection holds 16-bit floating point numbers, whose greatest is 65,504"
+)
+_TOO_LONG = EmbeddingFault(
+    "not-finite", "an embedding's squared norm is at most 2^125, so that distances are finite in 32-bit floating point"
+)
+
+
+def embedding_fault(embedding: Float32Array, metric: Metric, vector_type: VectorType) -> EmbeddingFault | None:
+    """What keeps a finite float32 embedding, shape (dimension,), from having a distance to every other one.
+
+    pgvector sums squares in float32. With both squared norms within the limit, that of a difference is within float32
+    too; under cosine they must be normal numbers besides, because it divides by them.
+    """
+    if vector_type == "halfvec":
+        with np.errstate(over="ignore"):
+            embedding = embedding.astype(np.float16).astype(np.float32)
+        if not np.isfinite(embedding).all():
+            return _TOO_LARGE_FOR_HALF
+    wide = embedding.astype(np.float64)
+    squared_norm = float(np.dot(wide, wide))
+    if squared_norm > _LARGEST_SQUARED_NORM:
+        return _TOO_LONG
+    if metric == "cosine" and squared_norm < _SMALLEST_NORMAL:
+        bits = 16 if vector_type == "halfvec" else 32
+        return EmbeddingFault(
+            "zero-vector",
+            f"under cosine a zero vector has no direction; the squared norm is zero in {bits}-bit floating point",
+        )
+    return None

@@ -10,16 +10,13 @@ from uuid import UUID, uuid5
 from pydantic import ValidationError
 
 from command_service.models import CreateVectorRequest
+from events_schema.collections import Metric, VectorType
 from events_schema.embedding import encode
-from shared.embedding_input import cosine_fault
+from shared.embedding_input import embedding_fault
 from shared.strict_json import MalformedJsonError, parse_json
 
 MAX_LINE_BYTES = 1024 * 1024
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_COSINE_FAULTS = {
-    "zero-vector": "a zero vector has no direction, and the collection's metric is cosine",
-    "not-finite": "the embedding is too long for the cosine metric: its squared norm overflows",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +54,8 @@ class LineRules:
     """What a line must fit, beyond the rules that hold everywhere. `file_id` gives lines without an id one."""
 
     dimension: int
-    metric: str
+    metric: Metric
+    vector_type: VectorType
     file_id: UUID
 
 
@@ -103,8 +101,8 @@ def read_operation(line: Line, rules: LineRules) -> Operation | BadLine:
     size = int(vector.embedding.size)
     if size != rules.dimension:
         return _bad(line, f"/embedding: the collection's dimension is {rules.dimension}, this one has {size} numbers")
-    if rules.metric == "cosine" and (fault := cosine_fault(vector.embedding)) is not None:
-        return _bad(line, f"/embedding: {_COSINE_FAULTS[fault]}")
+    if (fault := embedding_fault(vector.embedding, rules.metric, rules.vector_type)) is not None:
+        return _bad(line, f"/embedding: {fault.rule}")
     vector_id = vector.id if vector.id is not None else str(uuid5(rules.file_id, str(line.number)))
     body = {"op": "upsert", "id": vector_id, "embedding": encode(vector.embedding), "metadata": vector.metadata}
     if vector.content is not None:

@@ -104,6 +104,7 @@ class _Import:
             rules = LineRules(
                 dimension=target.dimension if target else dimension or 0,
                 metric=target.metric if target else "cosine",
+                vector_type=target.type if target else "vector",
                 file_id=UUID(hex=digest[:32]),
             )
             if not self._skips and not (known and known.is_checked):

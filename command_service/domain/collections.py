@@ -53,15 +53,7 @@ def decide(state: CollectionState, name: str, command: CollectionCommand) -> Col
         case CreateCollection():
             if state.live is not None:
                 raise CollectionExistsError(name)
-            return CollectionCreated(
-                name=name,
-                collection_id=command.collection_id,
-                metric=command.metric,
-                type=command.type,
-                index=command.index,
-                embedding_spec=command.embedding_spec,
-                description=command.description,
-            )
+            return _created(command)
         case UpdateCollection():
             live = _expect(state, name, command.if_version)
             changed = {name: value for name, value in command.changes.items() if getattr(live, name) != value}
@@ -88,18 +80,39 @@ def evolve(
 def _live_after(state: CollectionState, event: CollectionEvent, timestamp: datetime) -> Collection | None:
     match event:
         case CollectionCreated():
-            return Collection(
-                collection_id=event.collection_id,
-                name=event.name,
-                metric=event.metric,
-                type=event.type,
-                index=event.index,
-                embedding_spec=event.embedding_spec,
-                description=event.description,
-                created_at=timestamp,
-            )
+            return _collection(event, timestamp)
         case CollectionUpdated():
             assert state.live is not None
             return replace(state.live, **{name: getattr(event, name) for name in event.model_fields_set})
         case CollectionDeleted():
             return None
+
+
+def planned(command: CreateCollection, now: datetime) -> Collection:
+    """What the command will have made, if it is accepted."""
+    return _collection(_created(command), now)
+
+
+def _created(command: CreateCollection) -> CollectionCreated:
+    return CollectionCreated(
+        name=command.name,
+        collection_id=command.collection_id,
+        metric=command.metric,
+        type=command.type,
+        index=command.index,
+        embedding_spec=command.embedding_spec,
+        description=command.description,
+    )
+
+
+def _collection(event: CollectionCreated, created_at: datetime) -> Collection:
+    return Collection(
+        collection_id=event.collection_id,
+        name=event.name,
+        metric=event.metric,
+        type=event.type,
+        index=event.index,
+        embedding_spec=event.embedding_spec,
+        description=event.description,
+        created_at=created_at,
+    )

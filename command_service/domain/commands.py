@@ -116,6 +116,7 @@ class WriteVectors:
     """Operations on vectors of one collection: all of them take effect, or none.
 
     `collection_id` is what the name stood for when the request was read; embeddings were checked against it.
+    `creation` brings the collection into being with them, if there is none yet.
     """
 
     context: CommandContext
@@ -123,6 +124,7 @@ class WriteVectors:
     collection_id: UUID
     operations: tuple[VectorOperation, ...]
     size_bytes: int = field(default=0, compare=False)
+    creation: CreateCollection | None = None
     streams: tuple[UUID, ...] = field(init=False, compare=False)
     """The stream of each operation's vector."""
 

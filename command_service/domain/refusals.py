@@ -32,7 +32,7 @@ class CollectionDeletedError(RefusalError):
     name: str
 
     def __str__(self) -> str:
-        return f"the collection {self.name!r} was deleted while the request was under way"
+        return f"the collection {self.name!r} was deleted, or made anew, while the request was under way"
 
 
 @dataclass
