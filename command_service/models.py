@@ -14,7 +14,7 @@ from command_service.outcomes import Result
 from events_schema.collections import IndexKind, IndexSpec, Metric, VectorType
 from shared.embedding_input import EmbeddingInput
 from shared.http.fields import Name, VectorId
-from shared.strict_json import JsonValueError, check_storable, check_text
+from shared.strict_json import JsonValueError, check_storable, check_text, stored_size
 
 MAX_CONTENT_BYTES = 256 * 1024
 MAX_EVENT_BYTES = 900_000
@@ -47,10 +47,10 @@ def _metadata(value: Any) -> Any:
         raise PydanticCustomError(
             "storable_json", "at {pointer}: {fault}", {"pointer": error.pointer or "/", "fault": error.detail}
         ) from error
-    size = len(orjson.dumps(value))
+    size = stored_size(value)
     if size > MAX_METADATA_BYTES:
         raise PydanticCustomError(
-            "too_large", "metadata has at most {limit} bytes of JSON, this has {size}",
+            "too_large", "metadata has at most {limit} bytes of JSON without exponents, this has {size}",
             {"limit": MAX_METADATA_BYTES, "size": size},
         )  # fmt: skip
     return value
@@ -247,7 +247,7 @@ def check_event_size(dimension: int, content: str | None, metadata: dict[str, An
         PydanticCustomError: the event would be larger than what can be published.
     """
     embedding_bytes = dimension * 4 * 4 // 3
-    size = embedding_bytes + len(orjson.dumps(content)) + len(orjson.dumps(metadata)) + 1024
+    size = embedding_bytes + len(orjson.dumps(content)) + stored_size(metadata) + 1024
     if size > MAX_EVENT_BYTES:
         raise PydanticCustomError(
             "too_large", "a vector has at most {limit} bytes as an event, this one has {size}",

@@ -20,6 +20,7 @@ from shared.http.problems import FieldError, ProblemError
 from shared.principal import Principal
 
 _ETAG = re.compile(r'"(\d{1,10})"\Z')
+_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}\Z")
 _KEY = re.compile(r"[\x20-\x7e]{1,255}\Z")
 
 
@@ -65,7 +66,7 @@ async def command_context(
     metadata = EventMetadata(
         actor=principal.actor,
         request_id=request.state.request_id,
-        traceparent=request.headers.get("traceparent"),
+        traceparent=_traceparent(request),
     )
     if idempotency_key is None:
         return CommandContext(principal.tenant, metadata)
@@ -78,6 +79,12 @@ async def command_context(
 
 
 Context = Annotated[CommandContext, Depends(command_context)]
+
+
+def _traceparent(request: Request) -> str | None:
+    """As W3C Trace Context has it: one that is not well-formed is as good as none."""
+    given = request.headers.get("traceparent", "")
+    return given if _TRACEPARENT.match(given) else None
 
 
 async def _request_hash(request: Request) -> bytes:

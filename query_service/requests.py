@@ -40,7 +40,12 @@ async def _tokens(
     texts = [*request.headers.getlist("x-consistency-token"), *request.query_params.getlist("consistency_token")]
     if request.method == "POST" and await request.body():
         document = await request.json()
-        field = document.get("consistency_token") if isinstance(document, dict) else None
+        # Of a large body it is the model's instance.
+        field = (
+            document.get("consistency_token")
+            if isinstance(document, dict)
+            else getattr(document, "consistency_token", None)
+        )
         if isinstance(field, str):
             texts.append(field)
     return read_tokens(service.signer, service.principal.tenant, texts)

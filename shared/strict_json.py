@@ -7,6 +7,7 @@ import math
 from typing import Any
 
 import jiter
+import orjson
 
 MAX_DEPTH = 8
 _INT64 = range(-(2**63), 2**63)
@@ -120,3 +121,22 @@ def check_storable(value: Any, pointer: str = "", *, depth: int = 0, max_depth: 
                 check_storable(item, f"{pointer}/{index}", depth=depth + 1, max_depth=max_depth)
         case _:
             raise JsonValueError(pointer, f"{type(value).__name__} is no JSON value")
+
+
+def stored_size(value: Any) -> int:
+    """Bytes of a storable value as the database writes it, but for the spaces behind commas and colons: it knows no
+    exponents, so 1e308 has 309 digits there."""
+    return len(orjson.dumps(value)) + _digits_instead_of_exponents(value)
+
+
+def _digits_instead_of_exponents(value: Any) -> int:
+    match value:
+        case float():
+            exponent = repr(value).partition("e")[2]
+            return abs(int(exponent)) if exponent else 0
+        case dict():
+            return sum(map(_digits_instead_of_exponents, value.values()))
+        case list():
+            return sum(map(_digits_instead_of_exponents, value))
+        case _:
+            return 0

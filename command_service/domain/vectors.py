@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,6 +15,7 @@ from command_service.domain.refusals import (
 )
 from events_schema.embedding import EmbeddingSpec, StoredEmbedding
 from events_schema.vectors import VectorCreated, VectorDeleted, VectorEvent, VectorUpdated
+from shared.strict_json import stored_size
 
 MAX_METADATA_BYTES = 64 * 1024
 MAX_METADATA_DEPTH = 8
@@ -112,8 +112,7 @@ def _patched(present: Vector, operation: PatchVector) -> Vector:
         wanted = replace(wanted, content=operation.content)
     if "metadata" in operation.fields:
         merged = {} if operation.metadata is None else merge_patch(present.metadata, operation.metadata)
-        size = len(json.dumps(merged, ensure_ascii=False, separators=(",", ":")).encode())
-        if size > MAX_METADATA_BYTES or _depth(merged) > MAX_METADATA_DEPTH:
+        if stored_size(merged) > MAX_METADATA_BYTES or _depth(merged) > MAX_METADATA_DEPTH:
             raise MetadataTooLargeError(operation.id, MAX_METADATA_BYTES, MAX_METADATA_DEPTH)
         wanted = replace(wanted, metadata=merged)
     return wanted

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from tests.command.conftest import running_service
-from tests.servers import Databases
+from tests.servers import DatabaseFactory, Databases, connected
 
 Log: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -107,11 +107,9 @@ async def test_what_changes_nothing_appends_nothing(service: httpx.AsyncClient, 
 async def test_event_holds_only_what_changed_and_the_embedding_bit_exactly(
     service: httpx.AsyncClient, log: Log
 ) -> None:
-    vectors = f"{await _collection(service)}/vectors"
-    embedding = np.array([1e-40, -3.4e38, 0.1], dtype="<f4")
+    embedding = np.array([1e-40, -3.4e18, 0.1], dtype="<f4")
     encoded = base64.b64encode(embedding.tobytes()).decode()
-    collection = await _collection(service, metric="l2")
-    vectors = f"{collection}/vectors"
+    vectors = f"{await _collection(service, metric='l2')}/vectors"
     answer = await service.post(vectors, json={"id": "a", "embedding": encoded, "metadata": {"k": 1}})
     assert answer.status_code == 201, answer.text
     await service.patch(f"{vectors}/a", json={"content": "text"})
@@ -130,6 +128,51 @@ async def test_first_write_brings_the_default_collection_into_being(service: htt
     assert first.status_code == 201, first.text
     assert (await service.post(f"{API}/vectors", json={"embedding": [1, 2]})).status_code == 422
     assert (await service.delete(f"{API}/vectors/{first.json()['id']}")).status_code == 200
+
+
+REFUSED_FIRST_WRITES = [
+    ("POST", "", {"embedding": [0, 0]}, {}, "zero-vector", "/embedding"),
+    ("POST", "", {"embedding": [0.5] * 2001}, {}, "validation", "/embedding"),
+    ("PUT", "/a", {"embedding": [1, 2]}, {"If-Match": '"1"'}, "version-mismatch", None),
+    ("POST", "/batch", {"operations": [{"op": "upsert", "id": "a", "embedding": [1, 2]},
+                                       {"op": "upsert", "id": "b", "embedding": [1, 2, 3]}]}, {},
+     "dimension-mismatch", "/operations/1/embedding"),
+    ("POST", "/batch", {"operations": [{"op": "upsert", "id": "a", "embedding": [1, 2]},
+                                       {"op": "patch", "id": "b", "content": "x"}]}, {},
+     "vector-not-found", "/operations/1/id"),
+]  # fmt: skip
+
+
+async def test_refused_first_write_leaves_no_default_collection_behind(database_factory: DatabaseFactory) -> None:
+    async with database_factory.pair() as databases, running_service(databases) as service:
+        for method, path, body, headers, problem, pointer in REFUSED_FIRST_WRITES:
+            answer = await service.request(method, f"{API}/vectors{path}", json=body, headers=headers)
+            document = answer.json()
+            assert document["type"] == f"/problems/{problem}", document
+            assert [error["pointer"] for error in document.get("errors", [])] == ([pointer] if pointer else [])
+        async with connected(databases.events_owner_dsn) as log:
+            assert await _head(log) == 0
+            batch = {"operations": [{"op": "upsert", "id": f"v{n}", "embedding": [1, n]} for n in range(3)]}
+            written = (await service.post(f"{API}/vectors/batch", json=batch)).json()
+            assert (written["first_position"], written["last_position"]) == (2, 4)
+            assert await log.fetchval("SELECT event_type FROM events WHERE position = 1") == "CollectionCreated"
+
+
+async def test_first_writes_at_once_to_two_services_share_one_default_collection(
+    database_factory: DatabaseFactory,
+) -> None:
+    async with (
+        database_factory.pair() as databases,
+        running_service(databases) as one,
+        running_service(databases) as other,
+    ):
+        answers = await asyncio.gather(
+            *(service.post(f"{API}/vectors", json={"embedding": [1, 2]}) for service in (one, other) * 10)
+        )
+        assert {answer.status_code for answer in answers} == {201}
+        async with connected(databases.events_owner_dsn) as log:
+            assert await log.fetchval("SELECT count(DISTINCT collection_id) FROM events") == 1
+            assert await _head(log) == 21
 
 
 async def test_batch_takes_effect_whole_with_contiguous_positions(service: httpx.AsyncClient) -> None:
@@ -186,6 +229,34 @@ async def test_request_id_is_answered_and_recorded(service: httpx.AsyncClient, l
     assert replaced.headers["x-request-id"] != "not allowed!"
 
 
+@pytest.mark.parametrize(
+    ("given", "recorded"),
+    [
+        ("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", True),
+        ("00-00000000000000000000000000000000-00f067aa0ba902b7-01", False),
+        ("x" * 60_000, False),
+    ],
+    ids=["well-formed", "without a trace", "anything"],
+)
+async def test_only_a_well_formed_traceparent_is_recorded(
+    service: httpx.AsyncClient, log: Log, given: str, recorded: bool
+) -> None:
+    await service.delete(await _collection(service), headers={"traceparent": given})
+    found = await log.fetchval("SELECT metadata->>'traceparent' FROM events ORDER BY position DESC LIMIT 1")
+    assert found == (given if recorded else None)
+
+
+async def test_patches_cannot_make_metadata_grow_beyond_the_limit(service: httpx.AsyncClient, log: Log) -> None:
+    vectors = f"{await _collection(service)}/vectors"
+    await service.put(f"{vectors}/a", json={"embedding": [1, 2, 3], "metadata": {"a": [1e308] * 150}})
+    head = await _head(log)
+    for patch in ({"b": [1e308] * 150}, {"b": "x" * 40_000}):
+        answer = await service.patch(f"{vectors}/a", json={"metadata": patch})
+        assert (answer.status_code, answer.json()["type"]) == (422, "/problems/validation")
+        assert "metadata" in answer.json()["detail"]
+    assert await _head(log) == head
+
+
 BIG = "9" * 400
 DEEP = "[" * 9 + "]" * 9
 
@@ -230,6 +301,7 @@ REFUSED_BODIES = [
     (b'{"embedding": [1,2,3], "content": "' + b"x" * 262_145 + b'"}', 422, "validation", "/content"),
     (b'{"embedding": [1,2,3], "content": "' + b"\\u0001" * 200_000 + b'"}', 422, "validation", None),
     (b'{"embedding": [1,2,3], "metadata": {"a": "' + b"x" * 65_536 + b'"}}', 422, "validation", "/metadata"),
+    (b'{"embedding": [1,2,3], "metadata": {"a": [' + b"1e308," * 300 + b"0]}}", 422, "validation", "/metadata"),
     (b"[]", 422, "validation", None),
     (b"", 422, "validation", None),
 ]
@@ -249,6 +321,28 @@ async def test_bad_vector_is_refused_by_field_and_rule(
     if names is not None:
         assert names in document["detail"]
     assert await _head(log) == head
+
+
+@pytest.mark.parametrize(
+    ("metric", "vector_type", "embedding", "problem"),
+    [
+        ("l2", "vector", [3e38, 3e38], "not-finite"),
+        ("ip", "vector", [1e19, 1e19], "not-finite"),
+        ("l2", "halfvec", [70_000, 1], "not-finite"),
+        ("cosine", "halfvec", [-65_520, 1], "not-finite"),
+        ("cosine", "halfvec", [1e-9, -1e-9], "zero-vector"),
+        ("l2", "halfvec", [1e-9, 65_504], None),
+        ("ip", "vector", [0, 0], None),
+    ],
+)
+async def test_embedding_must_have_a_distance_in_its_kind_of_collection(
+    service: httpx.AsyncClient, metric: str, vector_type: str, embedding: list[float], problem: str | None
+) -> None:
+    vectors = f"{await _collection(service, dimension=2, metric=metric, type=vector_type)}/vectors"
+    answer = await service.post(vectors, json={"embedding": embedding})
+    assert answer.json().get("type") == (problem and f"/problems/{problem}"), answer.text
+    if problem:
+        assert answer.json()["errors"][0]["pointer"] == "/embedding"
 
 
 REFUSED_COLLECTIONS = [

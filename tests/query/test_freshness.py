@@ -8,8 +8,10 @@ from typing import Any
 from uuid import uuid4
 
 import httpx
+import orjson
 import pytest_asyncio
 
+from shared.http.application import LARGE_BODY_BYTES
 from shared.tokens import ConsistencyToken, Signer
 from tests.query.read_model import TENANT, ReadModel, Row
 
@@ -57,6 +59,18 @@ async def test_all_tokens_are_waited_for(service: httpx.AsyncClient, read_model:
     _problem(await _search(service, covered, ahead, timeout_ms=0), 503, "not-fresh-enough")
     _problem(await _search(service, covered, consistency_token=ahead, timeout_ms=0), 503, "not-fresh-enough")
     assert (await _search(service, covered, covered, consistency_token=covered)).status_code == 200
+
+
+async def test_a_large_bodys_token_counts_as_well(
+    service: httpx.AsyncClient, read_model: ReadModel, signer: Signer
+) -> None:
+    token = _token(signer, read_model, read_model.position + 1)
+    for text, status, name in ((token, 503, "not-fresh-enough"), ("rubbish", 400, "malformed-token")):
+        body = orjson.dumps({"embedding": [1.0, 0.0], "consistency_token": text, "timeout_ms": 0})
+        padded = body + b" " * LARGE_BODY_BYTES
+        headers = {"Content-Type": "application/json"}
+        answer = await service.post("/api/v1/collections/notes/vectors/search", content=padded, headers=headers)
+        _problem(answer, status, name)
 
 
 async def test_a_token_that_is_not_reached_in_time_is_503_with_both_positions(
