@@ -10,7 +10,7 @@ BENCHMARKS ?= write_path lag cranfield recall memory
 export PYTHONSAFEPATH := 1
 export UV_LINK_MODE ?= copy
 
-.PHONY: help up test test-all test-crash check bench lock format clean
+.PHONY: help up test test-all test-crash check docs bench lock format clean
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,12 +50,16 @@ test-all: $(VENV)/.dev ## the tests and the long ones
 test-crash: $(VENV)/.dev ## kill processes under load, ROUNDS times; nothing acknowledged may be lost
 	@$(BIN)/python -m tests.crash --rounds $(ROUNDS)
 
-check: $(VENV)/.dev ## lint, types, import rules, schemas
+check: $(VENV)/.dev ## lint, types, import rules, schemas, documentation
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m events_schema.schemas check
+	@$(BIN)/python -m docs.builder
+
+docs: $(VENV)/.dev ## the documentation as a site in site/, every link checked
+	@$(BIN)/python -m docs.builder
 
 format: $(VENV)/.dev ## format and fix what can be fixed
 	@$(BIN)/ruff format .
@@ -70,4 +74,4 @@ lock: $(BIN)/uv ## resolve the lock files anew
 	@$(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --no-header -q --python-version 3.11 pyproject.toml --all-extras --group build --group dev -c requirements.lock -o requirements-dev.lock
 
 clean: ## remove what can be made again (the data in .aindusdb stays)
-	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist site

@@ -29,14 +29,14 @@ a read that is given it waits until it can see the write."""
 
 def create_app(settings: CommandSettings, registry: CollectorRegistry) -> FastAPI:
     holder: dict[str, Pool] = {}
+    notifier = AppendNotifier(settings)
+    bus = CommandBus(settings, notifier, registry)
 
     @asynccontextmanager
     async def lifespan(application: FastAPI) -> AsyncIterator[None]:
         # No connection is opened here: the service starts, and says why it is not ready, without its database.
         pool = await create_pool(settings.events_dsn.get_secret_value(), settings, min_size=0, max_size=4)
         holder["events"] = pool
-        notifier = AppendNotifier(settings)
-        bus = CommandBus(settings, notifier, registry)
         application.state.service = CommandService(
             bus, pool, Signer(settings.signing_key_list()), Principal(settings.tenant, settings.actor)
         )

@@ -13,7 +13,7 @@ from command_service.domain.vectors import MAX_METADATA_BYTES, MAX_METADATA_DEPT
 from command_service.outcomes import Result
 from events_schema.collections import IndexKind, IndexSpec, Metric, VectorType
 from shared.embedding_input import EmbeddingInput
-from shared.http.fields import Name, VectorId
+from shared.http.fields import Name, VectorId, example
 from shared.strict_json import JsonValueError, check_storable, check_text, stored_size
 
 MAX_CONTENT_BYTES = 256 * 1024
@@ -56,9 +56,26 @@ def _metadata(value: Any) -> Any:
     return value
 
 
-Content = Annotated[str, AfterValidator(_content)]
-Metadata = Annotated[dict[str, Any], BeforeValidator(_metadata)]
-Version = Annotated[int, Field(ge=0, le=2**31 - 1)]
+Content = Annotated[
+    str, AfterValidator(_content), Field(description=f"Text, at most {MAX_CONTENT_BYTES // 1024} KiB of UTF-8.")
+]
+Metadata = Annotated[
+    dict[str, Any],
+    BeforeValidator(_metadata),
+    Field(
+        description=f"At most {MAX_METADATA_BYTES // 1024} KiB of JSON, {MAX_METADATA_DEPTH} levels deep; filters look "
+        "into it."
+    ),
+]
+Version = Annotated[
+    int,
+    Field(ge=0, le=2**31 - 1, description="The version that the vector must have; 0: it must not exist."),
+]
+Model = Annotated[
+    str, Field(min_length=1, max_length=255, description="What computes the embeddings, for people to read."),
+    AfterValidator(_content),
+]  # fmt: skip
+Description = Annotated[str, Field(max_length=2000, description="What it is for."), AfterValidator(_content)]
 
 
 class _Request(BaseModel):
@@ -68,10 +85,12 @@ class _Request(BaseModel):
 class IndexInput(_Request):
     """`m` and `ef_construction` belong to hnsw, `lists` to ivfflat."""
 
-    kind: IndexKind = "hnsw"
-    m: Annotated[int, Field(ge=2, le=100)] | None = None
-    ef_construction: Annotated[int, Field(ge=4, le=1000)] | None = None
-    lists: Annotated[int, Field(ge=1, le=32768)] | None = None
+    kind: Annotated[IndexKind, Field(description="`none`: every search is exact.")] = "hnsw"
+    m: Annotated[int, Field(ge=2, le=100, description="hnsw: neighbours of a node; 16 if not given.")] | None = None
+    ef_construction: (
+        Annotated[int, Field(ge=4, le=1000, description="hnsw: candidates while building; 64 if not given.")] | None
+    ) = None
+    lists: Annotated[int, Field(ge=1, le=32768, description="ivfflat: number of lists.")] | None = None
 
     @model_validator(mode="after")
     def _parameters_belong(self) -> Self:
@@ -104,17 +123,24 @@ class IndexInput(_Request):
 
 
 class CreateCollectionRequest(_Request):
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"name": "articles", "dimension": 3, "metric": "cosine"}]}
-    )
+    model_config = example({"name": "articles", "dimension": 3, "metric": "cosine"})
 
     name: Name
-    dimension: Annotated[int, Field(ge=1, le=MAX_DIMENSION)] = DEFAULT_DIMENSION
-    metric: Metric = "cosine"
-    type: VectorType = "vector"
+    dimension: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=MAX_DIMENSION,
+            description="How many numbers an embedding has. With an index, at most "
+            + " and ".join(f"{limit:,} as {kind}" for kind, limit in MAX_INDEXED_DIMENSION.items())
+            + ".",
+        ),
+    ] = DEFAULT_DIMENSION
+    metric: Annotated[Metric, Field(description="How distance is measured.")] = "cosine"
+    type: Annotated[VectorType, Field(description="32 or 16 bits a number.")] = "vector"
     index: IndexInput = IndexInput()
-    model: Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_content)] | None = None
-    description: Annotated[str, Field(max_length=2000), AfterValidator(_content)] | None = None
+    model: Model | None = None
+    description: Description | None = None
 
     @model_validator(mode="after")
     def _indexable(self) -> Self:
@@ -131,7 +157,9 @@ class CreateCollectionRequest(_Request):
 class UpdateCollectionRequest(_Request):
     """A merge patch: null removes the description."""
 
-    description: Annotated[str, Field(max_length=2000), AfterValidator(_content)] | None = None
+    model_config = example({"description": "Articles on wings"})
+
+    description: Description | None = None
 
 
 class _VectorFields(_Request):
@@ -146,25 +174,21 @@ class _VectorFields(_Request):
 
 
 class UpsertVectorRequest(_VectorFields):
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"embedding": [0.1, 0.2, 0.3], "content": "…", "metadata": {"lang": "en"}}]}
-    )
+    model_config = example({"embedding": [0.1, 0.2, 0.3], "content": "Wing flutter", "metadata": {"lang": "en"}})
 
 
 class CreateVectorRequest(_VectorFields):
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [{"id": "a-1", "embedding": [0.1, 0.2, 0.3], "content": "…", "metadata": {"lang": "en"}}]
-        }
+    model_config = example(
+        {"id": "a-1", "embedding": [0.1, 0.2, 0.3], "content": "Wing flutter", "metadata": {"lang": "en"}}
     )
 
-    id: VectorId | None = None
+    id: Annotated[VectorId, Field(description="Given by the service where it is left out.")] | None = None
 
 
 class PatchVectorRequest(_Request):
     """A merge patch (RFC 7396): absent fields stay, null removes content or metadata."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"metadata": {"lang": None, "year": 2020}}]})
+    model_config = example({"metadata": {"lang": "fr", "year": 2020}})
 
     embedding: EmbeddingInput | None = None
     content: Content | None = None
@@ -181,22 +205,30 @@ class PatchVectorRequest(_Request):
 
 
 class CreateOperation(CreateVectorRequest):
+    model_config = example({"op": "create", "id": "a-1", "embedding": [0.1, 0.2, 0.3]})
+
     op: Literal["create"]
 
 
 class UpsertOperation(_VectorFields):
+    model_config = example({"op": "upsert", "id": "a-1", "embedding": [0.1, 0.2, 0.3]})
+
     op: Literal["upsert"]
     id: VectorId
     if_version: Version | None = None
 
 
 class PatchOperation(PatchVectorRequest):
+    model_config = example({"op": "patch", "id": "a-1", "metadata": {"lang": "fr"}})
+
     op: Literal["patch"]
     id: VectorId
     if_version: Version | None = None
 
 
 class DeleteOperation(_Request):
+    model_config = example({"op": "delete", "id": "a-1"})
+
     op: Literal["delete"]
     id: VectorId
     if_version: Version | None = None
@@ -208,15 +240,11 @@ Operation = Annotated[CreateOperation | UpsertOperation | PatchOperation | Delet
 class BatchRequest(_Request):
     """All operations take effect, or none. An id occurs once."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "operations": [
-                        {"op": "upsert", "id": "a-1", "embedding": [0.1, 0.2, 0.3]},
-                        {"op": "delete", "id": "a-2"},
-                    ]
-                }
+    model_config = example(
+        {
+            "operations": [
+                {"op": "upsert", "id": "a-1", "embedding": [0.1, 0.2, 0.3]},
+                {"op": "delete", "id": "a-2"},
             ]
         }
     )
@@ -255,38 +283,76 @@ def check_event_size(dimension: int, content: str | None, metadata: dict[str, An
         )  # fmt: skip
 
 
+AnsweredVersion = Annotated[int, Field(description="After the write. It is the ETag too.")]
+Position = Annotated[
+    int,
+    Field(description="Of the event in the log; where nothing was changed, of the last event that there was."),
+]
+Token = Annotated[str, Field(description="A read that carries it sees this write.")]
+
+
 class CollectionWritten(BaseModel):
+    model_config = example(
+        {
+            "name": "articles",
+            "collection_id": "019a7f52-6d0c-7a33-9d2e-3f1f8a1c5b70",
+            "dimension": 3,
+            "metric": "cosine",
+            "type": "vector",
+            "index": {"kind": "hnsw", "m": 16, "ef_construction": 64},
+            "model": "e5-small",
+            "description": "Articles on wings",
+            "version": 1,
+            "position": 1,
+            "consistency_token": "AdIq…",
+        }
+    )
+
     name: str
-    collection_id: UUID
+    collection_id: Annotated[UUID, Field(description="New at every creation, also under a name that was used before.")]
     dimension: int
     metric: Metric
     type: VectorType
     index: IndexSpec
     model: str | None
     description: str | None
-    version: int
-    position: int
-    consistency_token: str
+    version: AnsweredVersion
+    position: Position
+    consistency_token: Token
 
 
 class VectorWritten(BaseModel):
+    model_config = example({"id": "a-1", "version": 1, "position": 2, "consistency_token": "AdIq…"})
+
     id: str
-    version: int
-    position: int
-    consistency_token: str
+    version: AnsweredVersion
+    position: Position
+    consistency_token: Token
 
 
 class OperationAnswer(BaseModel):
-    index: int
+    index: Annotated[int, Field(description="Of the operation in the request, from 0.")]
     op: Literal["create", "upsert", "patch", "delete"]
     id: str
     result: Result
-    version: int
-    position: int
+    version: Annotated[int, Field(description="The vector's, after the batch.")]
+    position: Position
 
 
 class BatchAnswer(BaseModel):
+    model_config = example(
+        {
+            "results": [
+                {"index": 0, "op": "upsert", "id": "a-1", "result": "updated", "version": 2, "position": 3},
+                {"index": 1, "op": "delete", "id": "a-2", "result": "unchanged", "version": 0, "position": 0},
+            ],
+            "first_position": 3,
+            "last_position": 3,
+            "consistency_token": "AdIq…",
+        }
+    )
+
     results: list[OperationAnswer]
-    first_position: int
-    last_position: int
-    consistency_token: str
+    first_position: Annotated[int, Field(description="Of the batch's first event.")]
+    last_position: Annotated[int, Field(description="Of its last event; a batch's positions follow one another.")]
+    consistency_token: Token

@@ -30,8 +30,8 @@ def service_of(request: Request) -> CommandService:
 
 
 Service = Annotated[CommandService, Depends(service_of)]
-CollectionName = Annotated[Name, Path(description="The collection's name.")]
-VectorIdPath = Annotated[VectorId, Path(alias="id", description="The vector's id.")]
+CollectionName = Annotated[Name, Path(description="The collection's name.", examples=["articles"])]
+VectorIdPath = Annotated[VectorId, Path(alias="id", description="The vector's id.", examples=["a-1"])]
 
 
 def _if_match(value: str | None) -> str | None:

@@ -10,21 +10,34 @@ from shared.settings import HttpSettings
 
 class CommandSettings(HttpSettings):
     events_dsn: SecretStr
+    """The event database, as a role that may append."""
     max_waiting_commands: int = Field(default=10_000, ge=1)
+    """Commands that may wait for the writer; beyond, 503."""
     max_waiting_bytes: int = Field(default=64 * 1024 * 1024, ge=1024)
+    """The size of the commands that wait; beyond, 503."""
     transaction_max_events: int = Field(default=1_000, ge=1, le=10_000)
+    """Events that a group commit takes."""
     transaction_max_bytes: int = Field(default=4 * 1024 * 1024, ge=1024)
+    """The size of the events that a group commit takes."""
     commit_timeout_seconds: float = Field(default=30.0, gt=0)
+    """After this the outcome of a COMMIT is looked up instead of waited for."""
     reconnect_timeout_seconds: float = Field(default=5.0, gt=0)
+    """How long a write waits for an event database that is away; then 503."""
     idempotency_retention_hours: int = Field(default=24, ge=1)
+    """How long an Idempotency-Key is kept."""
 
 
 class RelaySettings(KafkaSettings):
     events_dsn: SecretStr
+    """The event database, as a role that may write `relay_leases`."""
     events_listen_dsn: SecretStr | None = None
+    """The event database itself where `events_dsn` leads to a pooler, for LISTEN."""
     kafka_partitions: int = Field(default=6, ge=1, le=1_000)
+    """Partitions of the first feed; later `aindusdb relay reset` changes them."""
     poll_interval_seconds: float = Field(default=1.0, gt=0)
+    """How often the log is looked at when no notification comes."""
     metrics_interval_seconds: float = Field(default=2.0, gt=0)
+    """How often the backlog is measured."""
 
     def events_listen_address(self) -> str:
         """Where appends are listened for: the event database itself, never a pooler."""

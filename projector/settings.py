@@ -9,18 +9,31 @@ from shared.kafka.settings import KafkaSettings
 
 class ProjectorSettings(KafkaSettings):
     events_dsn: SecretStr
+    """The event database, as a role that may read it."""
     events_listen_dsn: SecretStr | None = None
+    """The event database itself where `events_dsn` leads to a pooler, for LISTEN."""
     read_dsn: SecretStr
+    """The read database's primary, as the role that owns it."""
     redis_url: SecretStr | None = None
+    """Where changes are announced. None: nowhere, and readers poll."""
     poll_interval_seconds: float = Field(default=1.0, gt=0)
+    """How often the log is looked at when no notification comes."""
     batch_max_events: int = Field(default=1_000, ge=1, le=10_000)
+    """Events that one transaction applies."""
     batch_max_bytes: int = Field(default=16 * 1024 * 1024, ge=1024)
+    """The size of the events that one reading of the log takes."""
     parking_attempts: int = Field(default=5, ge=1)
+    """How often an event that cannot be applied is tried before it is parked."""
     parking_window_seconds: float = Field(default=30.0, ge=0)
+    """Over which time these tries are spread."""
     recheck_interval_seconds: float = Field(default=3.0, gt=0)
+    """How often a projector that has stopped looks whether it may go on."""
     retirement_grace_seconds: float = Field(default=5.0, ge=0)
+    """How long the tables of a deleted collection stay for queries under way."""
     retirement_interval_seconds: float = Field(default=5.0, gt=0)
+    """How often such tables are looked for."""
     metrics_interval_seconds: float = Field(default=2.0, gt=0)
+    """How often the lag is measured."""
 
     def events_listen_address(self) -> str:
         """Where appends are listened for: the event database itself, never a pooler."""

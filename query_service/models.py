@@ -14,7 +14,7 @@ from events_schema.collections import IndexSpec, Metric, VectorType
 from query_service.freshness import DEFAULT_TIMEOUT_MS, MAX_STALENESS_MS, MAX_TIMEOUT_MS
 from query_service.search import DEFAULT_EF_SEARCH, MAX_EF_SEARCH, MAX_K, Include
 from shared.embedding_input import EmbeddingInput
-from shared.http.fields import VectorId
+from shared.http.fields import VectorId, example
 
 DEFAULT_PAGE = 100
 MAX_PAGE = 1_000
@@ -38,6 +38,9 @@ MaxStalenessMs = Annotated[
     ),
 ]
 
+Token = Annotated[str, Field(description="As the header X-Consistency-Token.")]
+Parts = Annotated[list[Part], Field(description="What is answered of each vector.")]
+
 DEFAULT_PARTS: tuple[Part, ...] = ("content", "metadata")
 
 
@@ -48,28 +51,41 @@ def include_of(parts: Sequence[Part]) -> Include:
 class _ReadBody(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, arbitrary_types_allowed=True)
 
-    consistency_token: str | None = None
+    consistency_token: Token | None = None
     timeout_ms: TimeoutMs = DEFAULT_TIMEOUT_MS
     max_staleness_ms: MaxStalenessMs | None = None
-    filter: dict[str, Any] | None = None
+    filter: (
+        Annotated[dict[str, Any], Field(description="Fields of the metadata and the values that they must equal.")]
+        | None
+    ) = None
 
 
 class SearchRequest(_ReadBody):
-    """One of `embedding`, `query` and `id` (of a stored vector, itself left out) says what to look for."""
+    """One of `embedding`, `query` and `id` says what to look for."""
 
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"embedding": [0.1, 0.2, 0.3], "k": 5, "filter": {"lang": "en"}}]}
-    )
+    model_config = example({"embedding": [0.1, 0.2, 0.3], "k": 5, "filter": {"lang": "en"}})
 
-    query: Annotated[str, AfterValidator(_no_provider)] | None = None
+    query: (
+        Annotated[str, AfterValidator(_no_provider), Field(description="Refused: there is no embedding provider.")]
+        | None
+    ) = None
     embedding: EmbeddingInput | None = None
-    id: VectorId | None = None
-    k: Annotated[int, Field(ge=1, le=MAX_K)] = 10
-    ef_search: Annotated[int, Field(ge=1, le=MAX_EF_SEARCH)] = DEFAULT_EF_SEARCH
-    exact: bool = False
-    min_score: Annotated[float, Field(allow_inf_nan=False)] | None = None
-    include: list[Part] = list(DEFAULT_PARTS)
-    explain: bool = False
+    id: Annotated[VectorId, Field(description="Of a stored vector; itself it is left out.")] | None = None
+    k: Annotated[int, Field(ge=1, le=MAX_K, description="How many hits.")] = 10
+    ef_search: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=MAX_EF_SEARCH,
+            description="hnsw: candidates while searching, never less than k. More is slower and finds more.",
+        ),
+    ] = DEFAULT_EF_SEARCH
+    exact: Annotated[bool, Field(description="Compare with every vector that matches, without the index.")] = False
+    min_score: Annotated[float, Field(allow_inf_nan=False, description="Hits below are left out.")] | None = None
+    include: Parts = list(DEFAULT_PARTS)
+    explain: Annotated[bool, Field(description="Answer also how the hits were found, and how long each step took.")] = (
+        False
+    )
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
@@ -83,7 +99,7 @@ class SearchRequest(_ReadBody):
 
 
 class CountRequest(_ReadBody):
-    model_config = ConfigDict(json_schema_extra={"examples": [{"filter": {"lang": "en"}}]})
+    model_config = example({"filter": {"lang": "en"}})
 
 
 class ReadParameters(BaseModel):
@@ -91,22 +107,22 @@ class ReadParameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    consistency_token: str | None = None
+    consistency_token: Token | None = None
     timeout_ms: TimeoutMs = DEFAULT_TIMEOUT_MS
     max_staleness_ms: MaxStalenessMs | None = None
 
 
 class ListParameters(ReadParameters):
-    limit: Annotated[int, Field(ge=1, le=MAX_PAGE)] = DEFAULT_PAGE
-    cursor: str | None = None
+    limit: Annotated[int, Field(ge=1, le=MAX_PAGE, description="How many on a page.")] = DEFAULT_PAGE
+    cursor: Annotated[str, Field(description="The `next_cursor` of the page before.")] | None = None
 
 
 class GetVectorParameters(ReadParameters):
-    include: list[Part] = list(DEFAULT_PARTS)
+    include: Parts = list(DEFAULT_PARTS)
 
 
 class ListVectorsParameters(ListParameters):
-    include: list[Part] = list(DEFAULT_PARTS)
+    include: Parts = list(DEFAULT_PARTS)
 
 
 class FreshnessAnswer(BaseModel):
@@ -116,14 +132,32 @@ class FreshnessAnswer(BaseModel):
     parked: int = Field(description="Events of the collection that could not be projected and were set aside.")
 
 
+FRESHNESS_EXAMPLE = {"position": 2, "token": "AdIq…", "age_ms": 3.6, "parked": 0}
+
+
+Score = Annotated[
+    float,
+    Field(description="Higher is nearer: cosine 1 - d, ip the inner product, l2 1 / (1 + d), d being `distance`."),
+]
+Distance = Annotated[
+    float, Field(description="As pgvector gives it, lower is nearer: for ip the negative inner product.")
+]
+Version = Annotated[int, Field(description="It counts the vector's events, from 1.")]
+Content = Annotated[str | None, Field(description="Absent unless included.")]
+Metadata = Annotated[dict[str, Any] | None, Field(description="Absent unless included.")]
+Embedding = Annotated[list[float] | None, Field(description="Absent unless included.")]
+Position = Annotated[int, Field(description="Of the last event in the log that changed it.")]
+NextCursor = Annotated[str | None, Field(description="Where the next page begins; null on the last one.")]
+
+
 class HitAnswer(BaseModel):
     id: str
-    score: float = Field(description="Higher is nearer.")
-    distance: float = Field(description="As pgvector gives it: lower is nearer.")
-    content: str | None = None
-    metadata: dict[str, Any] | None = None
-    embedding: list[float] | None = None
-    version: int
+    score: Score
+    distance: Distance
+    content: Content = None
+    metadata: Metadata = None
+    embedding: Embedding = None
+    version: Version
 
 
 class ExplainAnswer(BaseModel):
@@ -143,38 +177,74 @@ class ExplainAnswer(BaseModel):
 
 
 class SearchAnswer(BaseModel):
-    hits: list[HitAnswer]
+    model_config = example(
+        {
+            "hits": [
+                {
+                    "id": "a-1",
+                    "score": 0.996,
+                    "distance": 0.004,
+                    "version": 1,
+                    "content": "Wing flutter",
+                    "metadata": {"lang": "en"},
+                }
+            ],
+            "complete": True,
+            "freshness": FRESHNESS_EXAMPLE,
+            "cached": False,
+            "took_ms": 4.8,
+        }
+    )
+
+    hits: Annotated[list[HitAnswer], Field(description="The nearest first; at the same distance in order of id.")]
     complete: bool = Field(description="There are k hits, or no more that match.")
     freshness: FreshnessAnswer
-    cached: bool
-    took_ms: float
+    cached: bool = Field(description="The answer was kept from an earlier request.")
+    took_ms: float = Field(description="In the query service, waiting for the token included.")
     explain: ExplainAnswer | None = Field(default=None, description="With `explain: true`.")
 
 
 class VectorItem(BaseModel):
     id: str
-    content: str | None = None
-    metadata: dict[str, Any] | None = None
-    embedding: list[float] | None = None
-    version: int
+    content: Content = None
+    metadata: Metadata = None
+    embedding: Embedding = None
+    version: Version
     created_at: datetime
     updated_at: datetime
-    position: int
+    position: Position
+
+
+VECTOR_EXAMPLE = {
+    "id": "a-1",
+    "content": "Wing flutter",
+    "metadata": {"lang": "en"},
+    "version": 1,
+    "created_at": "2026-01-05T08:30:00.123456Z",
+    "updated_at": "2026-01-05T08:30:00.123456Z",
+    "position": 2,
+}
 
 
 class VectorAnswer(VectorItem):
+    model_config = example({**VECTOR_EXAMPLE, "freshness": FRESHNESS_EXAMPLE})
+
     freshness: FreshnessAnswer
 
 
 class VectorListAnswer(BaseModel):
+    model_config = example({"items": [VECTOR_EXAMPLE], "next_cursor": "Anci…", "freshness": FRESHNESS_EXAMPLE})
+
     items: list[VectorItem]
-    next_cursor: str | None
+    next_cursor: NextCursor
     freshness: FreshnessAnswer
 
 
 class CountAnswer(BaseModel):
+    model_config = example({"count": 1, "exact": True, "freshness": FRESHNESS_EXAMPLE})
+
     count: int
-    exact: bool
+    exact: bool = Field(description="True: every vector that matches was counted.")
     freshness: FreshnessAnswer
 
 
@@ -187,17 +257,37 @@ class CollectionItem(BaseModel):
     index: IndexSpec
     model: str | None
     description: str | None
-    version: int
-    position: int
+    version: Annotated[int, Field(description="It counts the events of the collection's stream, from 1.")]
+    position: Position
     created_at: datetime
     updated_at: datetime
 
 
+COLLECTION_EXAMPLE = {
+    "name": "articles",
+    "collection_id": "019a7f52-6d0c-7a33-9d2e-3f1f8a1c5b70",
+    "dimension": 3,
+    "metric": "cosine",
+    "type": "vector",
+    "index": {"kind": "hnsw", "m": 16, "ef_construction": 64},
+    "model": "e5-small",
+    "description": "Articles on wings",
+    "version": 1,
+    "position": 1,
+    "created_at": "2026-01-05T08:29:59.654321Z",
+    "updated_at": "2026-01-05T08:29:59.654321Z",
+}
+
+
 class CollectionAnswer(CollectionItem):
+    model_config = example({**COLLECTION_EXAMPLE, "freshness": FRESHNESS_EXAMPLE})
+
     freshness: FreshnessAnswer
 
 
 class CollectionListAnswer(BaseModel):
+    model_config = example({"items": [COLLECTION_EXAMPLE], "next_cursor": "AmNv…", "freshness": FRESHNESS_EXAMPLE})
+
     items: list[CollectionItem]
-    next_cursor: str | None
+    next_cursor: NextCursor
     freshness: FreshnessAnswer

@@ -25,8 +25,8 @@ def service_of(request: Request) -> QueryService:
 
 
 Service = Annotated[QueryService, Depends(service_of)]
-CollectionName = Annotated[Name, Path(description="The collection's name.")]
-VectorIdPath = Annotated[VectorId, Path(alias="id", description="The vector's id.")]
+CollectionName = Annotated[Name, Path(description="The collection's name.", examples=["articles"])]
+VectorIdPath = Annotated[VectorId, Path(alias="id", description="The vector's id.", examples=["a-1"])]
 
 
 async def _tokens(

@@ -29,30 +29,47 @@ def settings_from_environment(model: type[Settings]) -> Settings:
 
 
 class ProcessSettings(BaseSettings):
-    """Read from `AINDUSDB_*` environment variables."""
+    """Read from `AINDUSDB_*` environment variables. What stands below a setting is in the operators' reference too."""
 
-    model_config = SettingsConfigDict(env_prefix="AINDUSDB_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="AINDUSDB_", frozen=True, extra="ignore", use_attribute_docstrings=True
+    )
 
     host: str = "127.0.0.1"
+    """The address that the process listens on."""
     port: int = Field(default=8000, ge=1, le=65535)
+    """The port that it listens on."""
     log_format: Literal["json", "console"] = "json"
+    """One JSON object a line, or lines for people."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """At `debug` every request has a line."""
     drain_timeout_seconds: int = Field(default=20, ge=0, le=300)
+    """How long what is under way may take after SIGTERM."""
     pool_min_size: int = Field(default=5, ge=1, le=100)
+    """Connections that a pool opens at once, where it does not begin empty."""
     pool_max_size: int = Field(default=20, ge=1, le=200)
+    """Connections that a pool opens at most."""
     command_timeout_seconds: float = Field(default=60.0, gt=0)
+    """How long a statement may take that has no limit of its own."""
     statement_cache_size: int = Field(default=1024, ge=0)
+    """Prepared statements that a connection keeps; 0: none."""
 
 
 class HttpSettings(ProcessSettings):
     """What a service with an HTTP API of its own needs besides."""
 
     signing_keys: SecretStr
+    """Keys of tokens and cursors, comma-separated: the first signs, all are accepted. The same for both services."""
     request_timeout_seconds: float = Field(default=30.0, gt=0, le=300)
+    """How long a request may take; then 504."""
     max_body_bytes: int = Field(default=32 * 1024 * 1024, ge=1024)
+    """The size of one request's body; beyond, 413."""
     max_bodies_bytes: int = Field(default=256 * 1024 * 1024, ge=1024)
+    """The size of the bodies of all requests under way; beyond, 503."""
     tenant: str = "default"
+    """Whose data every caller reads and writes."""
     actor: str = "anonymous"
+    """Whom every event names as its cause."""
 
     def signing_key_list(self) -> list[bytes]:
         """The keys, newest first."""

@@ -66,13 +66,20 @@ SwaggerUIBundle({
 
 
 class EdgeSettings(BaseSettings):
-    model_config = SettingsConfigDict(env_prefix="AINDUSDB_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="AINDUSDB_", frozen=True, extra="ignore", use_attribute_docstrings=True
+    )
 
     host: str = "127.0.0.1"
+    """The address that it listens on."""
     port: int = 8000
+    """The port that it listens on."""
     log_format: str = "json"
+    """`json`, or `console` for lines for people."""
     edge_command_url: str = "http://127.0.0.1:8001"
+    """The command service."""
     edge_query_url: str = "http://127.0.0.1:8002"
+    """The query service."""
 
 
 class Upstream:

@@ -1,10 +1,10 @@
-"""Names and ids as request bodies and paths carry them."""
+"""Names and ids as request bodies and paths carry them, and how a model shows an example of itself."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from events_schema.streams import MAX_VECTOR_ID_CHARACTERS, NAME_PATTERN, is_name, vector_id_fault
@@ -29,3 +29,8 @@ VectorId = Annotated[
     AfterValidator(_vector_id),
     Field(json_schema_extra={"minLength": 1, "maxLength": MAX_VECTOR_ID_CHARACTERS}),
 ]
+
+
+def example(document: dict[str, Any]) -> ConfigDict:
+    """The part of a model's configuration that shows it in the API's documents. A null does not get there."""
+    return ConfigDict(json_schema_extra={"examples": [document]})

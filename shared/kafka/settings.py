@@ -12,4 +12,6 @@ class KafkaSettings(ProcessSettings):
     """Without `kafka_bootstrap` the event log itself is the projectors' source."""
 
     kafka_bootstrap: str = ""
+    """Brokers, comma-separated. Empty: no Kafka, the projector reads the event log itself."""
     kafka_topic: str = Field(default=TOPIC, pattern=r"^[a-zA-Z0-9._-]{1,249}$")
+    """The same for the relay and the projectors."""

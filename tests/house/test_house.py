@@ -22,16 +22,6 @@ def tracked(*patterns: str) -> list[Path]:
     return [ROOT / line for line in listed.stdout.splitlines() if (ROOT / line).is_file()]
 
 
-MARKDOWN = tracked("*.md")
-
-
-@pytest.mark.parametrize("page", MARKDOWN, ids=lambda page: str(page.relative_to(ROOT)))
-def test_links_between_pages_lead_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
-        if not target.startswith(("http://", "https://")):
-            assert (page.parent / target).exists(), f"{page.name} links to {target}"
-
-
 def test_every_problem_has_its_page() -> None:
     assert {page.stem for page in (ROOT / "docs/problems").glob("*.md")} == {*PROBLEMS, "README"}
     listed = (ROOT / "docs/problems/README.md").read_text()

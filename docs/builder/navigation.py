@@ -1,0 +1,30 @@
+"""The order of the pages. It stands here and not in the pages, which are read as plain Markdown too."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+_BELOW: Mapping[str, Sequence[tuple[str, Sequence[str]]]] = {
+    "index": (
+        ("Use it", ("quickstart", "api/README", "problems/README")),
+        ("Run it", ("operations/README",)),
+        ("How it is made", ("architecture", "decisions/README")),
+    ),
+    "api/README": (("", ("collections", "vectors")),),
+    "operations/README": (("", ("settings", "metrics")),),
+    "problems/README": (("", ("*",)),),
+    "decisions/README": (("", ("*",)),),
+}
+"""Page -> groups of the pages below it, each with its caption; a star stands for all others of the folder."""
+
+
+def navigation_of(docname: str) -> str:
+    """The page's part of the navigation, in Sphinx's words."""
+    return "".join(
+        "\n\n```{toctree}\n:hidden:\n"
+        + (f":caption: {caption}\n" if caption else "")
+        + (":glob:\n" if "*" in pages else "")
+        + "\n".join(("", *pages))
+        + "\n```\n"
+        for caption, pages in _BELOW.get(docname, ())
+    )

@@ -1,0 +1,130 @@
+"""JSON Schemas, as pydantic writes them, as rows of a table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+Schema = Mapping[str, Any]
+
+_REFERENCE = "#/components/schemas/"
+_PLURALS = {"string": "strings", "number": "numbers", "integer": "integers", "object": "objects"}
+
+
+@dataclass(frozen=True, slots=True)
+class FieldRow:
+    """`path` is the field's address, `hits[].id`; `variant` the value that chooses the object which has it, if any."""
+
+    path: str
+    type: str
+    required: bool
+    default: str | None
+    meaning: str
+    variant: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Components:
+    schemas: Mapping[str, Schema]
+
+    def resolve(self, schema: Schema) -> Schema:
+        """The schema behind a reference; what stands beside it there (a default, a description) stays."""
+        reference = schema.get("$ref")
+        if reference is None:
+            return schema
+        return {**self.schemas[str(reference).removeprefix(_REFERENCE)], **schema}
+
+    def rows(self, schema: Schema, prefix: str = "", variant: str | None = None) -> Iterator[FieldRow]:
+        """The fields of an object, and those of the objects within."""
+        resolved = self.resolve(schema)
+        required = resolved.get("required", ())
+        for name, given in resolved.get("properties", {}).items():
+            field = self.resolve(given)
+            path = prefix + name
+            yield FieldRow(
+                path,
+                self.type_text(field),
+                name in required,
+                json.dumps(field["default"]) if field.get("default") is not None else None,
+                meaning(given),
+                variant,
+            )
+            yield from self._rows_within(field, path, variant)
+
+    def _rows_within(self, field: Schema, path: str, variant: str | None) -> Iterator[FieldRow]:
+        if field.get("type") == "array":
+            item = self.resolve(field.get("items", {}))
+            if "discriminator" in item:
+                for value, reference in item["discriminator"]["mapping"].items():
+                    yield from self.rows({"$ref": reference}, f"{path}[].", value)
+            else:
+                yield from self.rows(item, f"{path}[].", variant)
+        else:
+            yield from self.rows(field, f"{path}.", variant)
+
+    def type_text(self, schema: Schema) -> str:
+        """In words, with the limits that hold."""
+        field = self.resolve(schema)
+        if "const" in field:
+            return f"`{json.dumps(field['const'])}`"
+        if "enum" in field:
+            return _listed([f"`{json.dumps(value)}`" for value in field["enum"]])
+        for union in ("anyOf", "oneOf"):
+            if union in field and "discriminator" not in field:
+                return _listed([self.type_text(one) for one in field[union]])
+        kind = str(field.get("type", "object"))
+        if kind == "array":
+            item = self.resolve(field.get("items", {}))
+            inner = "objects" if "discriminator" in item else self._plural(item)
+            return f"array of {_range(field, 'minItems', 'maxItems', '')}{inner}"
+        if "contentEncoding" in field:
+            return f"{field['contentEncoding']} text"
+        if "pattern" in field:
+            return f"{kind}, `{field['pattern']}`"
+        limits = _range(field, "minimum", "maximum", "") or _range(field, "minLength", "maxLength", "characters")
+        return f"{field.get('format', kind)}{', ' + limits.strip() if limits else ''}"
+
+    def _plural(self, item: Schema) -> str:
+        if "enum" in item:
+            return self.type_text(item)
+        return _PLURALS.get(str(item.get("type", "object")), "values")
+
+
+def meaning(schema: Schema) -> str:
+    """What is said of a field, also where it is said of the kind of value that may be there or not. What is said of the
+    model behind a reference is about the model."""
+    for one in (schema, *schema.get("anyOf", ())):
+        if "description" in one:
+            return str(one["description"])
+    return ""
+
+
+def ordered(example: Any, schema: Schema, components: Components) -> Any:
+    """The example with its fields in the schema's order."""
+    resolved = components.resolve(schema)
+    if isinstance(example, list):
+        return [ordered(one, resolved.get("items", {}), components) for one in example]
+    if not isinstance(example, dict):
+        return example
+    properties = resolved.get("properties", {})
+    return {
+        name: ordered(example[name], properties.get(name, {}), components)
+        for name in sorted(
+            example, key=lambda name: list(properties).index(name) if name in properties else len(properties)
+        )
+    }
+
+
+def _range(schema: Schema, least: str, most: str, unit: str) -> str:
+    low, high = schema.get(least), schema.get(most)
+    if high is None:
+        return f"at least {low:,g} {unit} " if low else ""
+    text = f"{low:,.0f} to {high:,.0f}" if low is not None else f"at most {high:,.0f}"
+    return f"{text} {unit} "
+
+
+def _listed(texts: list[str]) -> str:
+    unique = list(dict.fromkeys(texts))
+    return unique[0] if len(unique) == 1 else f"{', '.join(unique[:-1])} or {unique[-1]}"
