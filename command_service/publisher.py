@@ -12,8 +12,10 @@ import asyncpg
 from aiokafka import AIOKafkaProducer
 
 from command_service.relay_lease import Lease
+from shared.kafka.clients import create_producer
 from shared.kafka.partitions import partitions_of
 from shared.kafka.records import event_headers, feed_headers, watermark_headers
+from shared.kafka.settings import KafkaSettings
 
 REQUEST_TIMEOUT_SECONDS = 5
 WATERMARK_INTERVAL_SECONDS = 0.02
@@ -23,10 +25,10 @@ _MAX_BATCH_BYTES = 1_000_000
 """An event has at most 900 kB; a broker's default limit is 1 MiB."""
 
 
-def create_producer(bootstrap: str) -> AIOKafkaProducer:
+def create_publishing_producer(settings: KafkaSettings) -> AIOKafkaProducer:
     """One that the broker keeps from repeating or reordering records."""
-    return AIOKafkaProducer(
-        bootstrap_servers=bootstrap,
+    return create_producer(
+        settings,
         acks="all",
         enable_idempotence=True,
         linger_ms=0,

@@ -13,7 +13,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from command_service.publisher import Publisher, create_producer
+from command_service.publisher import Publisher, create_publishing_producer
 from command_service.relay_lease import (
     LeadershipLostError,
     Lease,
@@ -26,7 +26,8 @@ from command_service.relay_lease import (
 from command_service.settings import RelaySettings
 from shared.appends import woken_by_appends
 from shared.event_log import LogCorruptionError, read_event_rows, read_log_id
-from shared.kafka.topic import TopicMismatchError, TopicMissingError, check_topic, ensure_topic, opened_admin
+from shared.kafka.clients import opened_admin
+from shared.kafka.topic import TopicMismatchError, TopicMissingError, check_topic, ensure_topic
 from shared.postgres import CONNECTION_LOST, connect
 
 LEASE_SECONDS = 2.5
@@ -166,7 +167,7 @@ class Relay:
     async def _watch_topic(self, lease: Lease, watched: asyncio.Event) -> None:
         """Makes the topic if need be; one that goes later is gone with all that a producer knows of it."""
         settings, partitions = self._settings, len(lease.partition_positions)
-        async with opened_admin(settings.kafka_bootstrap) as admin:
+        async with opened_admin(settings) as admin:
             await ensure_topic(admin, settings.kafka_topic, partitions)
             watched.set()
             while True:
@@ -227,7 +228,7 @@ class Relay:
     @asynccontextmanager
     async def _opened_producer(self) -> AsyncIterator[AIOKafkaProducer]:
         """Discarded in the end, whatever it still holds: the checkpoint says where its successor begins."""
-        producer = create_producer(self._settings.kafka_bootstrap)
+        producer = create_publishing_producer(self._settings)
         try:
             await producer.start()
             yield producer

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
@@ -27,6 +28,7 @@ from projector.errors import CheckpointMismatchError, LayoutChangedError, NoFeed
 from projector.event_log import EventLog, opened_event_log
 from projector.runs import Layout, Run, runs_of_log
 from projector.settings import ProjectorSettings
+from shared.kafka.clients import create_consumer
 from shared.kafka.records import ForeignRecordError, Piece, piece_of
 from shared.kafka.topic import TopicMismatchError, TopicMissingError
 from shared.postgres import Connection
@@ -206,7 +208,7 @@ class KafkaSource:
             await self._begin_anew(error)
             return []
         for tp, of_partition in records.items():
-            self._accept(tp.partition, of_partition)
+            await self._accept(tp.partition, of_partition)
         return self._from_pieces()
 
     async def _begin_anew(self, error: KafkaError) -> None:
@@ -216,21 +218,29 @@ class KafkaSource:
         _log.info("reading from the first record", partitions=sorted(tp.partition for tp in partitions))
         await self._consumer.seek_to_beginning(*partitions)
 
-    def _accept(self, number: int, records: Sequence[ConsumerRecord]) -> None:
+    async def _accept(self, number: int, records: Sequence[ConsumerRecord]) -> None:
         partition = self._partitions[number]
         for record in records:
             piece = piece_of(number, record.offset, record.key, record.value, record.headers)
             if piece.feed < self.layout.feed:
                 continue
-            if piece.feed > self.layout.feed:
-                raise LayoutChangedError
             if piece.log_id != self.layout.log_id:
                 raise ForeignRecordError(
                     number, record.offset, f"it is of event log {piece.log_id}, but ours is {self.layout.log_id}"
                 )
+            if piece.feed > self.layout.feed:
+                await self._follow_feed(number, record.offset, piece.feed)
             partition.pieces.append(piece)
         if records:
             partition.next_offset = records[-1].offset + 1
+
+    async def _follow_feed(self, number: int, offset: int, feed: int) -> NoReturn:
+        opened = await self.log.feed()
+        if opened is not None and opened.number >= feed:
+            raise LayoutChangedError
+        raise ForeignRecordError(
+            number, offset, f"it is of feed {feed}, and the event database has none after {self.layout.feed}"
+        )
 
 
 @asynccontextmanager
@@ -248,9 +258,8 @@ async def open_kafka_source(settings: ProjectorSettings) -> AsyncIterator[KafkaS
                 "no relay has opened a feed yet; start `python -m command_service.relay` with AINDUSDB_KAFKA_BOOTSTRAP"
             )
         layout = Layout(await log.log_id(), feed.number, feed.partition_count)
-        consumer = AIOKafkaConsumer(
-            settings.kafka_topic,
-            bootstrap_servers=settings.kafka_bootstrap,
+        consumer = create_consumer(
+            settings,
             group_id=f"{settings.kafka_topic}.{PROJECTION}",
             enable_auto_commit=False,
             auto_offset_reset="none",

@@ -11,7 +11,7 @@ import asyncio
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -134,13 +134,15 @@ async def running_kafka() -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def own_kafka() -> AsyncIterator[tuple[KafkaServer, SupervisedProcess]]:
+async def own_kafka(
+    settings: Mapping[str, str] | None = None,
+) -> AsyncIterator[tuple[KafkaServer, SupervisedProcess]]:
     """A broker of the caller's own, to kill; supervised, so it comes back on the same port with the same data."""
     installation = find_installation(os.environ)
     if installation is None:
         installation = await asyncio.to_thread(fetch_installation, os.environ)
     with tempfile.TemporaryDirectory(prefix="aindusdb-test-", ignore_cleanup_errors=True) as folder:
-        server = KafkaServer(installation, Path(folder) / "kafka", free_port(), free_port())
+        server = KafkaServer(installation, Path(folder) / "kafka", free_port(), free_port(), settings or {})
         async with running(server.spec(), Path(folder)) as process:
             yield server, process
 

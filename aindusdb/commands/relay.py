@@ -15,9 +15,11 @@ from aiokafka.errors import KafkaError
 
 from aindusdb.commands.output import CommandRefusedError, JsonOption, print_json, refusals
 from command_service.relay_lease import RelayStatus, open_next_feed, read_relay_status
-from events_schema.asyncapi import TOPIC
-from shared.kafka.topic import delete_topic, opened_admin, partition_count
+from shared.kafka.clients import opened_admin
+from shared.kafka.settings import KafkaSettings
+from shared.kafka.topic import delete_topic, partition_count
 from shared.postgres import CONNECTION_LOST
+from shared.settings import settings_from_environment
 
 AnswerT = TypeVar("AnswerT")
 
@@ -34,7 +36,7 @@ def register(app: typer.Typer) -> None:
     def status(data_dir: DataFolderOption = Path(".aindusdb"), as_json: JsonOption = False) -> None:
         """Show who publishes, and how much of the log is published."""
         with refusals():
-            found = _run(_read_status(_addresses(data_dir)[0]))
+            found = _run(_read_status(_servers(data_dir)[0]))
         if as_json:
             print_json({**asdict(found), "expires_at": str(found.expires_at), "backlog": found.backlog})
             return
@@ -57,14 +59,15 @@ def register(app: typer.Typer) -> None:
         Nothing is lost or applied twice: projectors read from the log what a topic does not hold.
         """
         with refusals():
-            feed = _run(_reset(*_addresses(data_dir), partitions, from_position))
+            feed = _run(_reset(*_servers(data_dir), partitions, from_position))
         typer.echo(f"Feed {feed} begins; relays and projectors go over to it by themselves")
 
 
-def _addresses(data_dir: Path) -> tuple[str, str]:
-    """The event database's, and Kafka's, which may be empty."""
+def _servers(data_dir: Path) -> tuple[str, KafkaSettings]:
+    """The event database's address, and how to reach Kafka; without a bootstrap address if there is none."""
+    kafka = settings_from_environment(KafkaSettings)
     if named := os.environ.get("AINDUSDB_EVENTS_DSN"):
-        return named, os.environ.get("AINDUSDB_KAFKA_BOOTSTRAP", "")
+        return named, kafka
     from aindusdb.local_stack.connection import local_relay
 
     local = local_relay(data_dir.absolute())
@@ -73,7 +76,8 @@ def _addresses(data_dir: Path) -> tuple[str, str]:
             f"No stack runs on {data_dir}; start one with `aindusdb up --kafka`, or name the servers in "
             "AINDUSDB_EVENTS_DSN and AINDUSDB_KAFKA_BOOTSTRAP."
         )
-    return local
+    dsn, bootstrap = local
+    return dsn, kafka.model_copy(update={"kafka_bootstrap": bootstrap})
 
 
 def _run(command: Coroutine[Any, Any, AnswerT]) -> AnswerT:
@@ -99,14 +103,13 @@ async def _read_status(dsn: str) -> RelayStatus:
     return found
 
 
-async def _reset(dsn: str, bootstrap: str, partitions: int | None, from_position: int | None) -> int:
-    if not bootstrap:
+async def _reset(dsn: str, kafka: KafkaSettings, partitions: int | None, from_position: int | None) -> int:
+    if not kafka.kafka_bootstrap:
         raise CommandRefusedError("Name Kafka in AINDUSDB_KAFKA_BOOTSTRAP, or start the stack with --kafka.")
     current = await _read_status(dsn)
     wanted = partitions or len(current.partition_positions)
-    async with opened_admin(bootstrap) as admin:
-        topic = os.environ.get("AINDUSDB_KAFKA_TOPIC", TOPIC)
-        there = await partition_count(admin, topic)
+    async with opened_admin(kafka) as admin:
+        there = await partition_count(admin, kafka.kafka_topic)
         connection = await asyncpg.connect(dsn, timeout=10, command_timeout=60)
         try:
             # First: a relay of the old feed would make the topic again as it was.
@@ -116,5 +119,5 @@ async def _reset(dsn: str, bootstrap: str, partitions: int | None, from_position
         finally:
             await connection.close(timeout=5)
         if there not in (0, wanted):
-            await delete_topic(admin, topic)
+            await delete_topic(admin, kafka.kafka_topic)
     return feed

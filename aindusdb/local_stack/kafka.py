@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import uuid4
 
@@ -142,6 +142,8 @@ class KafkaServer:
     folder: Path
     port: int
     controller_port: int
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """Beside those that a broker for one machine needs, and before them."""
 
     @property
     def bootstrap(self) -> str:
@@ -171,6 +173,7 @@ class KafkaServer:
             "share.coordinator.state.topic.min.isr": "1",
             "group.initial.rebalance.delay.ms": "0",
             "log.cleaner.dedupe.buffer.size": "4194304",
+            **self.settings,
         }
         self._configuration.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
         if not (self._data / "meta.properties").exists():

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import TopicAlreadyExistsError, UnknownTopicOrPartitionError, for_code
 
-_REQUEST_TIMEOUT_MS = 10_000
 _MAX_REPLICATION = 3
 
 
@@ -27,20 +23,6 @@ class TopicMismatchError(Exception):
             f"the topic {topic} has {got} partitions, but its feed has {expected}. Either delete the topic, which the "
             f"relay then makes anew with {expected}, or run `aindusdb relay reset --partitions {got}` to fill it anew"
         )
-
-
-@asynccontextmanager
-async def opened_admin(bootstrap: str) -> AsyncIterator[AIOKafkaAdminClient]:
-    """
-    Raises:
-        KafkaError: no broker answers.
-    """
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=_REQUEST_TIMEOUT_MS)
-    try:
-        await admin.start()
-        yield admin
-    finally:
-        await admin.close()
 
 
 async def partition_count(admin: AIOKafkaAdminClient, topic: str) -> int:

@@ -21,7 +21,7 @@ from shared.postgres import Connection
 from tests.projector.read_model import ReadModel, empty, fold, read_log, stored
 from tests.servers import Databases
 
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 
 OpenSource = Callable[[], AbstractAsyncContextManager[EventSource]]
 

@@ -13,12 +13,14 @@ from aiokafka.admin import RecordsToDelete
 from command_service import publisher
 from command_service.relay_lease import open_next_feed
 from projector import kafka_source
+from shared.kafka.clients import opened_admin
 from shared.kafka.records import feed_headers, watermark_headers
-from shared.kafka.topic import delete_topic, opened_admin
+from shared.kafka.topic import delete_topic
 from tests.projector.histories import History, long_history
 from tests.projector.projecting import projector_settings, running_consumer, until, watermark
 from tests.projector.read_model import empty
 from tests.servers import DatabaseFactory, connected, own_kafka
+from tests.transport.snapshots import watched
 from tests.transport.transporting import Load, Transport, transport
 
 
@@ -66,7 +68,7 @@ async def test_a_record_lost_in_the_middle_is_filled_from_the_log(
             append(batches, *record)  # type: ignore[arg-type]
 
     monkeypatch.setattr(publisher._Batches, "append", losing)
-    async with way.relay(), way.projector():
+    async with watched(way), way.relay(), way.projector():
         await Load(way.log).some(200)
         await way.settle()
     assert lost > 10
@@ -74,7 +76,7 @@ async def test_a_record_lost_in_the_middle_is_filled_from_the_log(
 
 async def test_a_deleted_topic_is_made_anew_and_filled_under_load(way: Transport) -> None:
     load = Load(way.log)
-    async with opened_admin(way.bootstrap) as admin, way.relay(), way.projector():
+    async with watched(way), opened_admin(way.relay_settings()) as admin, way.relay(), way.projector():
         async with load.running():
             for _ in range(2):
                 await asyncio.sleep(3)
@@ -88,7 +90,7 @@ async def test_expired_records_are_read_from_the_log(way: Transport) -> None:
     async with way.relay():
         await load.some(60)
         await until(way.published, "nothing was published")
-        async with opened_admin(way.bootstrap) as admin:
+        async with opened_admin(way.relay_settings()) as admin:
             everything = {TopicPartition(way.topic, n): RecordsToDelete(-1) for n in range(6)}
             await admin.delete_records(everything)
     async with way.projector():  # no relay runs, and no record comes
@@ -101,7 +103,7 @@ async def test_a_broker_that_is_killed_comes_back_to_everything(database_factory
         async with way.relay(), way.projector():
             await load.some(20)
             await way.settle()
-            async with load.running():
+            async with watched(way), load.running():
                 await asyncio.sleep(0.5)
                 process.kill()
                 await asyncio.sleep(5)
@@ -109,6 +111,7 @@ async def test_a_broker_that_is_killed_comes_back_to_everything(database_factory
             await way.settle()
 
 
+@pytest.mark.timeout(300)
 async def test_three_projectors_share_the_partitions_whatever_happens_to_them(way: Transport) -> None:
     load = Load(way.log)
     async with (
@@ -119,11 +122,12 @@ async def test_three_projectors_share_the_partitions_whatever_happens_to_them(wa
     ):
         await load.some(10)
         await until(way.projection.caught_up, "nobody projects")
-        async with load.running():
+        async with watched(way), load.running():
             await asyncio.sleep(3)
             killed.kill()
             frozen.send_signal(signal.SIGSTOP)
             await asyncio.sleep(kafka_source.SESSION_TIMEOUT_SECONDS + 2)
+            await until(way.caught_up_with(await way.projection.head()), "the third one does not take over")
             frozen.send_signal(signal.SIGCONT)
             await asyncio.sleep(2)
         await way.settle()
@@ -133,31 +137,18 @@ async def test_three_projectors_share_the_partitions_whatever_happens_to_them(wa
 
 async def test_switching_between_log_and_kafka_and_numbers_of_partitions_loses_nothing(way: Transport) -> None:
     load = Load(way.log)
-    seen: list[int] = []
-
-    async def watch() -> None:
-        async with connected(way.databases.read_dsn) as connection:
-            while True:
-                seen.append(await watermark(connection))
-                await asyncio.sleep(0.005)
 
     async def progress() -> None:
-        head = await way.projection.head()
+        await until(way.caught_up_with(await way.projection.head() + 1), "the projector did not go on")
 
-        async def beyond() -> bool:
-            return await watermark(way.projection.read) > head
-
-        await until(beyond, "the projector did not go on")
-
-    watching = asyncio.create_task(watch())
     from_log = projector_settings(way.databases)
-    async with way.relay(), load.running():
+    async with watched(way), way.relay(), load.running():
         for partitions in (2, 7):
             async with running_consumer(from_log):
                 await progress()
             async with way.projector():
                 await progress()
-            async with opened_admin(way.bootstrap) as admin, connected(way.databases.events_dsn) as connection:
+            async with opened_admin(way.relay_settings()) as admin, connected(way.databases.events_dsn) as connection:
                 await open_next_feed(connection, partitions, (await way.relay_status()).position)
                 await delete_topic(admin, way.topic)
             async with way.projector():
@@ -169,16 +160,24 @@ async def test_switching_between_log_and_kafka_and_numbers_of_partitions_loses_n
                 assert layout["partition_count"] == partitions
     async with running_consumer(from_log):
         await way.settle()
-    watching.cancel()
-    assert seen == sorted(seen)
+
+
+async def test_projectors_that_disagree_about_the_source_do_no_harm(way: Transport) -> None:
+    """As while they are restarted one by one, each with its own idea of where events come from."""
+    load = Load(way.log)
+    async with watched(way), way.relay(), way.projector():
+        async with running_consumer(projector_settings(way.databases)), load.running():
+            await asyncio.sleep(5)
+            assert await watermark(way.projection.read) > 20
+        await way.settle()
 
 
 async def test_a_new_feed_under_a_running_projector_is_followed(way: Transport) -> None:
     load = Load(way.log)
-    async with way.relay(), way.projector(), opened_admin(way.bootstrap) as admin:
+    async with way.relay(), way.projector(), opened_admin(way.relay_settings()) as admin:
         await load.some(30)
         await way.settle()
-        async with load.running(), connected(way.databases.events_dsn) as connection:
+        async with watched(way), load.running(), connected(way.databases.events_dsn) as connection:
             await open_next_feed(connection, 4, 0)
             await delete_topic(admin, way.topic)
             await asyncio.sleep(1)
@@ -188,7 +187,7 @@ async def test_a_new_feed_under_a_running_projector_is_followed(way: Transport) 
 
 async def test_records_that_are_no_events_of_ours_are_refused_and_nothing_is_applied(way: Transport) -> None:
     load = Load(way.log)
-    async with way.relay(), way.projector() as projector, opened_admin(way.bootstrap) as admin:
+    async with way.relay(), way.projector() as projector, opened_admin(way.relay_settings()) as admin:
         await load.some(10)
         await way.settle()
         for partition in range(6):
@@ -211,6 +210,17 @@ async def test_records_of_a_foreign_log_are_refused(way: Transport) -> None:
         headers = watermark_headers(feed_headers(foreign, 1), 0, 1000, uuid4())
         await send(way, 3, headers)
         await until(lambda: f"it is of event log {foreign}" in (projector.fault or ""), "it is not refused")
+
+
+async def test_records_of_a_feed_that_was_never_opened_are_refused(way: Transport) -> None:
+    """As after a restore of the event database: the topic is ahead of it."""
+    load = Load(way.log)
+    async with way.relay(), way.projector() as projector:
+        await load.some(10)
+        await way.settle()
+        log_id = await way.projection.log.fetchval("SELECT log_id FROM log_identity")
+        await send(way, 3, watermark_headers(feed_headers(log_id, 9), 0, 1000, uuid4()))
+        await until(lambda: "it is of feed 9" in (projector.fault or ""), "it is not refused")
 
 
 async def test_a_topic_that_knows_more_than_the_log_is_refused(way: Transport) -> None:

@@ -12,16 +12,17 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import NewTopic
 
 from command_service import relaying
-from command_service.publisher import Publisher, create_producer
+from command_service.publisher import Publisher, create_publishing_producer
 from command_service.relay_lease import LeadershipLostError, Lease, keep, open_next_feed, take
 from shared.event_log import read_event_rows, read_log_id
+from shared.kafka.clients import opened_admin
 from shared.kafka.partitions import partitions_of
 from shared.kafka.records import Piece, piece_of
-from shared.kafka.topic import opened_admin
+from shared.kafka.topic import delete_topic, partition_count
 from tests.projector.projecting import until
 from tests.projector.read_model import read_log
-from tests.servers import connected
-from tests.transport.transporting import Load, Transport
+from tests.servers import DatabaseFactory, connected, own_kafka
+from tests.transport.transporting import Load, Transport, transport
 
 
 async def pieces(way: Transport) -> dict[int, list[Piece]]:
@@ -136,7 +137,7 @@ async def test_what_a_former_leader_still_sends_does_no_harm(way: Transport) -> 
         await until(way.published, "nothing was published")
         old = Lease(1, 0, begin, None, [begin] * 6)
         log_id = await read_log_id(connection)
-        producer = create_producer(way.bootstrap)
+        producer = create_publishing_producer(way.relay_settings())
         await producer.start()
         zombie = Publisher(producer, way.topic, log_id, old)
         for _ in range(30):
@@ -161,7 +162,7 @@ async def test_an_unreachable_broker_is_named_and_the_backlog_shows(way: Transpo
 
 
 async def test_a_topic_with_another_number_of_partitions_is_refused(way: Transport) -> None:
-    async with opened_admin(way.bootstrap) as admin:
+    async with opened_admin(way.relay_settings()) as admin:
         await admin.create_topics([NewTopic(way.topic, 3, 1)])
         await Load(way.log).some(3)
         async with way.relay() as relay, way.projector() as projector:
@@ -174,6 +175,28 @@ async def test_a_topic_with_another_number_of_partitions_is_refused(way: Transpo
                 assert await open_next_feed(connection, 3, position) == 2
             await way.settle()
             assert (await way.relay_status()).feed == 2
+
+
+async def test_a_broker_that_makes_topics_by_itself_gets_no_occasion_to(database_factory: DatabaseFactory) -> None:
+    """As Kafka is delivered: a topic that anybody asks about comes into being, with one partition."""
+    async with (
+        own_kafka({"auto.create.topics.enable": "true"}) as (server, _process),
+        transport(database_factory, server.bootstrap) as way,
+        way.projector(),
+        way.relay() as relay,
+    ):
+        load = Load(way.log)
+        await load.some(5)
+        await way.settle()
+        async with opened_admin(way.relay_settings()) as admin:
+            assert await partition_count(admin, way.topic) == 6
+            async with load.running():
+                for _ in range(3):
+                    await delete_topic(admin, way.topic)
+                    await asyncio.sleep(2.5)
+        await way.settle()
+        await until(way.published, "the topic is not filled anew")
+        assert relay.fault is None
 
 
 async def test_a_log_that_is_not_the_published_one_is_refused(way: Transport) -> None:

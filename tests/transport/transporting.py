@@ -6,7 +6,7 @@ import asyncio
 import os
 import random
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 from uuid import uuid4
@@ -21,7 +21,14 @@ from projector.__main__ import open_source
 from projector.consumer import Consumer
 from projector.settings import ProjectorSettings
 from tests.projector.log_writer import LogWriter, NewCollection
-from tests.projector.projecting import PATIENCE_SECONDS, Projection, projector_settings, running_consumer, until
+from tests.projector.projecting import (
+    PATIENCE_SECONDS,
+    Projection,
+    projector_settings,
+    running_consumer,
+    until,
+    watermark,
+)
 from tests.servers import DatabaseFactory, connected
 
 
@@ -77,6 +84,7 @@ class Transport:
                 "AINDUSDB_PORT": str(free_port()),
                 "AINDUSDB_POLL_INTERVAL_SECONDS": "0.05",
                 "AINDUSDB_LOG_FORMAT": "console",
+                "PYTHONUNBUFFERED": "1",
                 **environment,
             },
         )  # fmt: skip
@@ -95,6 +103,12 @@ class Transport:
     async def published(self) -> bool:
         status = await read_relay_status(self.projection.log)
         return status is not None and status.backlog == 0
+
+    def caught_up_with(self, position: int) -> Callable[[], Awaitable[bool]]:
+        async def caught_up() -> bool:
+            return await watermark(self.projection.read) >= position
+
+        return caught_up
 
     async def settle(self) -> None:
         """Waits until everything is projected; then the read model is the fold of the log, and nothing is parked."""
