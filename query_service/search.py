@@ -16,7 +16,7 @@ import orjson
 from events_schema.collections import Metric
 from events_schema.embedding import Float32Array
 from query_service.catalogue import LiveCollection
-from query_service.errors import DimensionMismatchError, NotFiniteError, VectorNotFoundError, ZeroVectorError
+from query_service.errors import DimensionMismatchError, NotFiniteError, ZeroVectorError
 from query_service.filter_sql import filter_sql
 from query_service.metrics import QueryMetrics
 from query_service.snapshot import CHECKPOINTS, Reading, snapshot_of
@@ -123,26 +123,25 @@ class SearchVectors:
     metrics: QueryMetrics
     explain: bool = False
 
-    async def read(self, connection: Connection, collection: LiveCollection) -> Reading[Hits]:
-        """
+    async def read(self, connection: Connection, collection: LiveCollection) -> Reading[Hits | None]:
+        """None: the stored vector is not there.
+
         Raises:
             DimensionMismatchError, NotFiniteError, ZeroVectorError: the embedding is none of the collection's kind.
-            VectorNotFoundError: the stored vector is not there.
         """
         if not isinstance(self.origin, str):
             check_embedding(collection, self.origin)
         indexed = collection.index.kind == "hnsw" and not self.exact
         template = _SEARCH_INDEX if indexed else _SEARCH_EXACTLY
         rows = await self._run(connection, collection, template)
-        if not rows[0]["is_there"]:
-            assert isinstance(self.origin, str)
-            raise VectorNotFoundError(self.origin)
         kind = "index" if indexed else "exact"
-        if indexed and _found(rows) < self.k:
+        if indexed and rows[0]["is_there"] and _found(rows) < self.k:
             # The scan gives up after a bounded number of rows, and a graph may have parts it cannot reach.
             template = _SEARCH_EXACTLY
             rows = await self._run(connection, collection, template)
             kind = "finished_exactly"
+        if not rows[0]["is_there"]:
+            return Reading(snapshot_of(rows[0]), None)
         hits = [self._hit(row, collection.metric) for row in rows if row["id"] is not None]
         if self.min_score is not None:
             hits = [hit for hit in hits if hit.score >= self.min_score]
@@ -169,12 +168,14 @@ class SearchVectors:
         origin = b"id:" + self.origin.encode() if isinstance(self.origin, str) else b"at:" + self.origin.tobytes()
         return b"search:" + repr(what).encode() + origin
 
-    def dump(self, found: Hits) -> bytes:
+    def dump(self, found: Hits | None) -> bytes:
+        if found is None:
+            return orjson.dumps(None)
         return orjson.dumps([found.complete, [[getattr(hit, name) for name in _HIT_FIELDS] for hit in found.hits]])
 
-    def load(self, payload: bytes) -> Hits:
-        complete, hits = orjson.loads(payload)
-        return Hits([Hit(*values) for values in hits], complete)
+    def load(self, payload: bytes) -> Hits | None:
+        kept = orjson.loads(payload)
+        return None if kept is None else Hits([Hit(*values) for values in kept[1]], complete=kept[0])
 
     async def _run(self, connection: Connection, collection: LiveCollection, template: str) -> list[asyncpg.Record]:
         sql, values = self.statement(collection, template)

@@ -24,7 +24,7 @@ from query_service.models import (
     VectorListAnswer,
     include_of,
 )
-from query_service.query_bus import Answer
+from query_service.query_bus import Route
 from query_service.records import CountVectors, GetVector, ListVectors, StoredVector
 from query_service.requests import (
     CollectionName,
@@ -81,11 +81,15 @@ def vector_router(prefix: str, *, named: bool) -> APIRouter:
         )
         demand = demand_of(tokens, body)
         answer = await service.read_kept(query, target, demand, read_anyway=body.explain)
-        explanation = {"explain": _explained(answer)} if body.explain else {}
+        found = answer.found
+        if found is None:
+            assert body.id is not None
+            raise VectorNotFoundError(body.id)
+        explanation = {"explain": _explained(found, answer.route)} if body.explain else {}
         return json_answer(
             {
-                "hits": [_parts(hit, query.include) for hit in answer.found.hits],
-                "complete": answer.found.complete,
+                "hits": [_parts(hit, query.include) for hit in found.hits],
+                "complete": found.complete,
                 "freshness": service.freshness_of(answer),
                 "cached": answer.cached,
                 "took_ms": _milliseconds(time.monotonic() - started),
@@ -159,11 +163,10 @@ def _origin(body: SearchRequest) -> Float32Array | str:
     return origin
 
 
-def _explained(answer: Answer[Hits]) -> dict[str, Any]:
-    route = answer.route
+def _explained(found: Hits, route: Route) -> dict[str, Any]:
     assert route.server is not None
     return {
-        **(answer.found.explanation or {}),
+        **(found.explanation or {}),
         "server": route.server.name,
         "role": "primary" if route.server.is_primary else "replica",
         "kept": route.kept_in,

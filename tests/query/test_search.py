@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
+import asyncpg
 import httpx
 import numpy as np
 import pytest
@@ -13,6 +16,7 @@ import pytest_asyncio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pgvector import Vector
+from pgvector.asyncpg import register_vector
 from prometheus_client import CollectorRegistry
 
 from events_schema.collections import IndexKind, Metric, VectorType
@@ -199,10 +203,10 @@ async def test_a_filtered_search_finds_the_nearest_of_those_that_match(service: 
     assert [hit["id"] for hit in found["hits"]] == [_vector_id(n) for n in expected]
 
 
-async def _articles(databases: Databases) -> LiveCollection:
+async def _live(databases: Databases, name: str) -> LiveCollection:
     async with connected(databases.read_reader_dsn) as connection:
         poll = await take_poll(connection, None, 5)
-    collection = poll.catalogue.find(TENANT, "articles")
+    collection = poll.catalogue.find(TENANT, name)
     assert collection is not None
     return collection
 
@@ -221,7 +225,7 @@ def _query(k: int, ef_search: int, parsed: Filter | None = None) -> SearchVector
 
 
 async def _explained(databases: Databases, query: SearchVectors, template: str) -> str:
-    sql, values = query.statement(await _articles(databases), template)
+    sql, values = query.statement(await _live(databases, "articles"), template)
     literals = [f"'[{','.join(map(str, one))}]'" if isinstance(one, np.ndarray) else f"'{one}'" for one in values]
     for number in reversed(range(len(literals))):
         sql = sql.replace(f"${number + 1}::", f"{literals[number]}::")
@@ -281,6 +285,34 @@ async def test_the_only_vector_has_no_neighbours_and_one_that_is_not_there_is_no
     for _ in range(2):
         missing = await service.post(path, json={"id": "b"})
         assert (missing.status_code, missing.json()["type"]) == (404, "/problems/vector-not-found")
+
+
+class _Interrupted:
+    """A connection on which something happens after the first statement."""
+
+    def __init__(self, connection: asyncpg.Connection, happens: Callable[[], Awaitable[object]]) -> None:
+        self._connection = connection
+        self._to_happen = [happens]
+
+    async def fetch(self, sql: str, *values: Any) -> list[asyncpg.Record]:
+        rows = await self._connection.fetch(sql, *values)
+        if self._to_happen:
+            await self._to_happen.pop()()
+        return rows
+
+
+async def test_a_stored_vector_that_goes_between_two_statements_is_not_found_as_of_the_second(
+    databases: Databases, read_model: ReadModel
+) -> None:
+    collection_id = await read_model.create("fleeting", 2)
+    await read_model.put(collection_id, [Row("a", [1.0, 0.0]), Row("b", [0.0, 1.0])])
+    query = replace(_query(10, 40), origin="a")
+    async with connected(databases.read_reader_dsn) as connection:
+        await register_vector(connection)
+        interrupted: Any = _Interrupted(connection, lambda: read_model.delete(collection_id, ["a"]))
+        reading = await query.read(interrupted, await _live(databases, "fleeting"))
+    assert reading.found is None
+    assert reading.snapshot.low == read_model.position
 
 
 @pytest.mark.usefixtures("articles")
