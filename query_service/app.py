@@ -13,6 +13,10 @@ from prometheus_client import CollectorRegistry
 from query_service.cache import AnswerCache
 from query_service.changes import follow_changes
 from query_service.collection_routes import router as collection_router
+from query_service.event_reader import EventReader
+from query_service.feed import Feeds
+from query_service.feed_routes import router as feed_router
+from query_service.history_routes import history_router
 from query_service.horizon import Horizon
 from query_service.metrics import QueryMetrics
 from query_service.problems import problem_of
@@ -24,6 +28,7 @@ from query_service.settings import QuerySettings
 from query_service.vector_routes import vector_router
 from shared.http.application import create_application
 from shared.http.health import health_router
+from shared.postgres import create_pool
 from shared.principal import Principal
 from shared.redis import SideCache, open_redis
 from shared.tokens import Signer
@@ -53,16 +58,26 @@ def create_app(settings: QuerySettings, registry: CollectorRegistry) -> FastAPI:
                 for dsn in (*settings.replica_dsns(), primary)
             ]
         )
+        events_dsn = settings.events_address()
+        pool = None
+        if events_dsn is not None:
+            pool = await create_pool(events_dsn, settings, min_size=0, max_size=min(settings.pool_max_size, 8))
+        events = EventReader(pool)
+        feeds = Feeds(events, settings)
         following = None if redis_url is None else asyncio.create_task(follow_changes(redis_url, changed))
         application.state.service = QueryService(
-            bus, Signer(settings.signing_key_list()), Principal(settings.tenant, settings.actor), metrics
+            bus, Signer(settings.signing_key_list()), Principal(settings.tenant, settings.actor), metrics, events, feeds
         )
+        ending = asyncio.create_task(_end_feeds(application, feeds))
         try:
             yield
         finally:
-            if following is not None:
-                following.cancel()
-                await asyncio.gather(following, return_exceptions=True)
+            tasks = [task for task in (following, ending) if task is not None]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await feeds.stop()
+            events.close()
             await cache.close()
             for server in servers:
                 server.close()
@@ -76,6 +91,9 @@ def create_app(settings: QuerySettings, registry: CollectorRegistry) -> FastAPI:
         registry=registry,
         routers=[
             collection_router,
+            history_router("/collections/{name}/vectors", named=True),
+            history_router("/vectors", named=False),
+            feed_router,
             vector_router("/collections/{name}/vectors", named=True),
             vector_router("/vectors", named=False),
             health_router({"read_database": bus.fault}, registry),
@@ -83,3 +101,9 @@ def create_app(settings: QuerySettings, registry: CollectorRegistry) -> FastAPI:
         lifespan=lifespan,
         problem_of=problem_of,
     )
+
+
+async def _end_feeds(application: FastAPI, feeds: Feeds) -> None:
+    """A feed has no end of its own: draining would wait for it in vain."""
+    await application.state.stopping.wait()
+    await feeds.stop()

@@ -50,6 +50,36 @@ class NotFreshEnoughError(Exception):
         self.current = current
 
 
+class VersionNotFoundError(Exception):
+    """The vector had no such version, or was deleted with it."""
+
+    def __init__(self, vector_id: str, version: int, *, deleted: bool) -> None:
+        said = f"the vector {vector_id!r} was deleted with version {version}"
+        super().__init__(said if deleted else f"the vector {vector_id!r} has no version {version}")
+
+
+class BeyondTheHeadError(Exception):
+    """A feed cannot begin at a position that the log has not reached. `parameter` is where it was given."""
+
+    def __init__(self, parameter: str, position: int, head: int) -> None:
+        super().__init__(f"the event log ends at position {head}; a feed cannot begin behind {position}")
+        self.parameter = parameter
+
+
+class TooManyFeedsError(Exception):
+    """Try again later, or follow the topic."""
+
+    def __init__(self, open_feeds: int) -> None:
+        super().__init__(f"{open_feeds} feeds are open already")
+
+
+class EventLogUnavailableError(Exception):
+    """The event database is away, or none is configured."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the event log cannot be read: {reason}")
+
+
 class TooManyReadsError(Exception):
     """So many reads are under way that another one would only wait. Try again in a second."""
 

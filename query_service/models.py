@@ -11,10 +11,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from pydantic_core import PydanticCustomError
 
 from events_schema.collections import IndexSpec, Metric, VectorType
+from events_schema.embedding import EmbeddingSpec
+from events_schema.registry import EVENT_TYPES
 from query_service.freshness import DEFAULT_TIMEOUT_MS, MAX_STALENESS_MS, MAX_TIMEOUT_MS
 from query_service.search import DEFAULT_EF_SEARCH, MAX_EF_SEARCH, MAX_K, Include
 from shared.embedding_input import EmbeddingInput
-from shared.http.fields import VectorId, example
+from shared.http.fields import Name, VectorId, example
 
 DEFAULT_PAGE = 100
 MAX_PAGE = 1_000
@@ -117,8 +119,55 @@ class ListParameters(ReadParameters):
     cursor: Annotated[str, Field(description="The `next_cursor` of the page before.")] | None = None
 
 
+PastVersion = Annotated[int, Field(ge=1, le=2**31 - 1, description="The vector as it was at this version.")]
+PastCollection = Annotated[
+    UUID,
+    Field(description="The collection with this id, whatever name it bore; for collections that were deleted."),
+]
+
+
 class GetVectorParameters(ReadParameters):
     include: Parts = list(DEFAULT_PARTS)
+    version: PastVersion | None = None
+    collection_id: PastCollection | None = None
+
+    @model_validator(mode="after")
+    def _past(self) -> Self:
+        if self.collection_id is not None and self.version is None:
+            raise PydanticCustomError("collection_id", "collection_id goes with version", {"within": "/collection_id"})
+        return self
+
+
+class HistoryParameters(ListParameters):
+    include: Parts = list(DEFAULT_PARTS)
+    collection_id: PastCollection | None = None
+
+
+class FeedParameters(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    after: Annotated[
+        str | None,
+        Field(description="Begin behind this position, or behind the message with this id; not given: from now on."),
+    ] = None
+    collection: Annotated[Name | None, Field(description="Only events of the collection that bears this name.")] = None
+    collection_id: Annotated[UUID | None, Field(description="Only events of this collection.")] = None
+    type: Annotated[list[str], Field(max_length=20, description="Only events of these types.")] = []
+    include: Parts = list(DEFAULT_PARTS)
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        if self.collection is not None and self.collection_id is not None:
+            raise PydanticCustomError(
+                "collection", "give collection or collection_id, not both", {"within": "/collection_id"}
+            )
+        unknown = [one for one in self.type if one not in EVENT_TYPES]
+        if unknown:
+            raise PydanticCustomError(
+                "event_type", "{given} is no event type; there are {known}",
+                {"given": repr(unknown[0]), "known": ", ".join(sorted(EVENT_TYPES)), "within": "/type"},
+            )  # fmt: skip
+        return self
 
 
 class ListVectorsParameters(ListParameters):
@@ -229,6 +278,32 @@ VECTOR_EXAMPLE = {
 class VectorAnswer(VectorItem):
     model_config = example({**VECTOR_EXAMPLE, "freshness": FRESHNESS_EXAMPLE})
 
+    freshness: FreshnessAnswer
+
+
+class EventItem(BaseModel):
+    """One event. `changed` names what it set; `data` has the new values of those parts that were asked for."""
+
+    position: int
+    version: int
+    event_id: UUID
+    event_type: str
+    timestamp: datetime
+    collection_id: UUID
+    actor: str | None
+    request_id: str | None
+    correlation_id: str | None
+    causation_id: str | None
+    id: str | None
+    changed: list[str]
+    embeddings: list[EmbeddingSpec] = Field(description="What made the embeddings that the event brought.")
+    data: dict[str, Any]
+    unreadable: str | None = Field(default=None, description="Why this version of the software cannot read it, if so.")
+
+
+class HistoryAnswer(BaseModel):
+    items: list[EventItem]
+    next_cursor: str | None
     freshness: FreshnessAnswer
 
 

@@ -6,15 +6,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from query_service.errors import (
+    BeyondTheHeadError,
     CollectionNotFoundError,
     DimensionMismatchError,
+    EventLogUnavailableError,
     ForeignTokenError,
     NotFiniteError,
     NotFreshEnoughError,
     ProjectionParkedError,
     ServerUnavailableError,
+    TooManyFeedsError,
     TooManyReadsError,
     VectorNotFoundError,
+    VersionNotFoundError,
     ZeroVectorError,
 )
 from shared.http.problems import FieldError, ProblemError
@@ -53,7 +57,13 @@ def problem_of(error: Exception) -> ProblemError | None:
             return ProblemError(
                 "not-fresh-enough", str(error), headers=_SOON, expected=error.expected, current=error.current
             )
-        case TooManyReadsError():
+        case VersionNotFoundError():
+            return ProblemError("vector-not-found", str(error))
+        case BeyondTheHeadError():
+            return _of_field("validation", error.parameter, str(error))
+        case EventLogUnavailableError():
+            return ProblemError("dependency-unavailable", str(error), headers=_SOON)
+        case TooManyReadsError() | TooManyFeedsError():
             return ProblemError("overloaded", str(error), headers=_SOON)
         case ServerUnavailableError():
             return ProblemError("dependency-unavailable", str(error), headers=_SOON)

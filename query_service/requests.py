@@ -84,6 +84,7 @@ def _position_in(kind: str) -> Any:
 
 
 VectorCursor = Annotated[dict[str, Any] | None, _position_in("vectors")]
+HistoryCursor = Annotated[dict[str, Any] | None, _position_in("history")]
 CollectionCursor = Annotated[dict[str, Any] | None, _position_in("collections")]
 
 

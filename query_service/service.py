@@ -5,10 +5,14 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
+from query_service.errors import CollectionNotFoundError
+from query_service.event_reader import EventReader
+from query_service.feed import Feeds
 from query_service.freshness import Demand
 from query_service.metrics import QueryMetrics
-from query_service.query_bus import Answer, KeptQuery, Query, QueryBus, Target
+from query_service.query_bus import Answer, KeptQuery, Query, QueryBus, Target, resolve
 from query_service.snapshot import FoundT, Snapshot
 from shared.principal import Principal
 from shared.tokens import ConsistencyToken, Signer
@@ -20,6 +24,21 @@ class QueryService:
     signer: Signer
     principal: Principal
     metrics: QueryMetrics
+    events: EventReader
+    feeds: Feeds
+
+    async def collection_id(self, name: str, given: UUID | None, demand: Demand) -> UUID:
+        """The id of the collection that bears the name, or the given one if it is, or was, the tenant's.
+
+        Raises:
+            CollectionNotFoundError
+        """
+        if given is None:
+            poll = await self.bus.poll(demand)
+            return resolve(poll, Target(self.principal.tenant, name, demand))[0].collection_id
+        if not await self.events.knows_collection(given, self.principal.tenant):
+            raise CollectionNotFoundError(str(given))
+        return given
 
     async def read(self, query: Query[FoundT], name: str, demand: Demand) -> Answer[FoundT]:
         return await self.bus.execute(query, Target(self.principal.tenant, name, demand))

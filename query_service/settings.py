@@ -12,14 +12,29 @@ class QuerySettings(HttpSettings):
     """The read database's primary."""
     read_replica_dsns: SecretStr = SecretStr("")
     """Its replicas, comma-separated; each names one server, never a balancer over several."""
+    events_dsn: SecretStr | None = None
+    """The event database, from which history and the change feed are read."""
+    events_replica_dsn: SecretStr | None = None
+    """A replica of it. None: the event database itself is read."""
     redis_url: SecretStr | None = None
     """Where answers are cached for all query services. None: each caches alone."""
+    max_feeds: int = Field(default=100, ge=0)
+    """Change feeds open at once; beyond, 503."""
+    feed_poll_interval_seconds: float = Field(default=0.1, gt=0)
+    """How often the end of the log is looked at while feeds are open."""
+    feed_heartbeat_seconds: float = Field(default=15.0, gt=0)
+    """How long a feed is silent before it says where it is."""
     max_reads: int = Field(default=1_000, ge=1)
     """Reads under way at once; beyond, 503."""
     poll_max_age_seconds: float = Field(default=0.020, ge=0, le=1)
     """How old what is known of a server may be."""
     poll_timeout_seconds: float = Field(default=5.0, gt=0)
     """How long a poll of a server may take."""
+
+    def events_address(self) -> str | None:
+        """Where history is read: a replica of the event database, or that itself. None: not configured."""
+        dsn = self.events_replica_dsn or self.events_dsn
+        return None if dsn is None else dsn.get_secret_value()
 
     def replica_dsns(self) -> list[str]:
         """Each names one server, never a balancer over several. Without the primary, if that is among them."""

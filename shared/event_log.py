@@ -20,12 +20,12 @@ from shared.postgres import Connection
 APPEND_CHANNEL = "aindusdb_events"
 """NOTIFY channel on which the command service says, after a commit, that the head has moved."""
 
-_COLUMNS = """position, event_id, tenant, collection_id, aggregate_id, aggregate_type, version, event_type,
+EVENT_COLUMNS = """position, event_id, tenant, collection_id, aggregate_id, aggregate_type, version, event_type,
     schema_version, event_data, metadata, timestamp"""
 
 # The byte limit counts stored sizes: event_data is never compressed, so reading no row needs its TOAST.
 _READ = f"""
-SELECT {_COLUMNS}, metadata ->> 'traceparent' AS traceparent FROM (
+SELECT {EVENT_COLUMNS}, metadata ->> 'traceparent' AS traceparent FROM (
     SELECT *, sum(pg_column_size(event_data)) OVER (ORDER BY position ROWS UNBOUNDED PRECEDING) AS total_bytes
     FROM events WHERE position > $1 AND position <= $1 + $2
 ) AS batch
@@ -33,10 +33,10 @@ WHERE total_bytes <= $3 OR position = $1 + 1
 ORDER BY position
 """  # noqa: S608
 
-_READ_STREAM = f"SELECT {_COLUMNS} FROM events WHERE aggregate_id = $1 AND version > $2 ORDER BY version LIMIT $3"  # noqa: S608
+_READ_STREAM = f"SELECT {EVENT_COLUMNS} FROM events WHERE aggregate_id = $1 AND version > $2 ORDER BY version LIMIT $3"  # noqa: S608
 
 _FIRST_OF_COLLECTION = f"""
-SELECT {_COLUMNS} FROM events WHERE collection_id = $1 AND aggregate_type = 'collection' ORDER BY position LIMIT 1
+SELECT {EVENT_COLUMNS} FROM events WHERE collection_id = $1 AND aggregate_type = 'collection' ORDER BY position LIMIT 1
 """  # noqa: S608
 
 _EVENT_ID_AT = "SELECT event_id FROM events WHERE position = $1"

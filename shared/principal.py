@@ -13,6 +13,7 @@ class Permission(StrEnum):
     COLLECTIONS_WRITE = "collections:write"
     VECTORS_READ = "vectors:read"
     VECTORS_WRITE = "vectors:write"
+    EVENTS_READ = "events:read"
     PUBLIC = "public"
 
 

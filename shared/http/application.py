@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
@@ -106,6 +107,7 @@ def create_application(
     problem_of: Callable[[Exception], ProblemError | None],
 ) -> FastAPI:
     """`problem_of` is the service's table from its own errors to problems; None for those it does not know.
+    `state.stopping` is set when the process is asked to end, before the requests under way are waited for.
 
     Raises:
         UndeclaredRouteError: a route under the API prefix declares no permission.
@@ -120,6 +122,7 @@ def create_application(
         openapi_url="/openapi.json",
         redirect_slashes=False,
     )
+    application.state.stopping = asyncio.Event()
     for router in routers:
         application.include_router(router)
         for route in router.routes:
@@ -180,7 +183,7 @@ def validation_problem(errors: Sequence[Any], body: Any) -> ProblemError:
     problem type of its own, such as `not-finite`, gives its name to the whole."""
     found = [
         FieldError(
-            pointer=_pointer(one["loc"], body) + one.get("ctx", {}).get("within", ""),
+            pointer=_pointer(one["loc"], one.get("ctx", {}).get("within", ""), body),
             type=one["type"].replace("_", "-"),
             detail=one["msg"],
         )
@@ -193,13 +196,13 @@ def validation_problem(errors: Sequence[Any], body: Any) -> ProblemError:
     return ProblemError(special or "validation", f"{first.pointer or 'the body'}: {first.detail}", errors=found)
 
 
-def _pointer(location: Sequence[str | int], body: Any) -> str:
+def _pointer(location: Sequence[str | int], within: str, body: Any) -> str:
     """`("body", "operations", 3, "upsert", "id")` -> `/operations/3/id`: what is in the location but not in the
     body is the name of a union's member, unless it ends it (a missing field). A parameter keeps its name. A rule on
     several fields says in its context which of them it is `within`."""
     origin, *rest = location
     if origin != "body":
-        return str(rest[0]) if rest else str(origin)
+        return str(rest[0]) if rest else within.removeprefix("/") or str(origin)
     parts: list[str] = []
     at = body
     for number, part in enumerate(rest):
@@ -208,4 +211,4 @@ def _pointer(location: Sequence[str | int], body: Any) -> str:
             at = at[part]
         if inside or number == len(rest) - 1:
             parts.append(str(part).replace("~", "~0").replace("/", "~1"))
-    return "".join(f"/{part}" for part in parts)
+    return "".join(f"/{part}" for part in parts) + within

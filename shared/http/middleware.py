@@ -43,6 +43,7 @@ class RequestMiddleware:
     """Gives every request an id and a bound, and counts it by route.
 
     `state.request_id` is the caller's X-Request-ID if it is well-formed, else a new UUIDv7; either is answered.
+    `state.time_limit` is the running `asyncio.Timeout`: a route whose answer has no end takes it off.
     """
 
     def __init__(
@@ -92,7 +93,8 @@ class RequestMiddleware:
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
                 _check_encoding(scope)
-                async with asyncio.timeout(self._timeout_seconds):
+                async with asyncio.timeout(self._timeout_seconds) as time_limit:
+                    scope["state"]["time_limit"] = time_limit
                     await self._app(scope, self._bounded(scope, receive, body), send_with_id)
             except Exception as error:
                 problem = self._problem(error)

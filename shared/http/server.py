@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import signal
+from types import FrameType
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -19,7 +21,7 @@ async def serve(application: ASGIApp, settings: ProcessSettings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         # The server raises the signal again after it has drained; a process that stopped as asked ends with 0.
         signal.signal(number, lambda *_: None)
-    server = uvicorn.Server(
+    server = _Server(
         uvicorn.Config(
             application,
             host=settings.host,
@@ -31,9 +33,23 @@ async def serve(application: ASGIApp, settings: ProcessSettings) -> None:
             backlog=2048,
         )
     )
+    server.announce_stop_to(application)
     await server.serve()
     if not server.started:
         raise SystemExit(1)
+
+
+class _Server(uvicorn.Server):
+    """Sets the application's `state.stopping`, if it has one, as soon as it is asked to end."""
+
+    def announce_stop_to(self, application: ASGIApp) -> None:
+        self._stopping: asyncio.Event | None = getattr(getattr(application, "state", None), "stopping", None)
+        self._loop = asyncio.get_running_loop()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self._stopping is not None:
+            self._loop.call_soon_threadsafe(self._stopping.set)
+        super().handle_exit(sig, frame)
 
 
 def _quieten_garbage_collection() -> None:

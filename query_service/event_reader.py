@@ -1,0 +1,154 @@
+"""The event log as reads see it: on a replica of the event database, from one connection pool.
+
+Positions are gapless and in commit order on every server, so a snapshot of a replica is a prefix of the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+from uuid import UUID
+
+import asyncpg
+
+from events_schema.base import RecordedEvent
+from query_service.errors import EventLogUnavailableError
+from query_service.freshness import Demand
+from query_service.snapshot import Reading, Snapshot
+from shared.event_log import EVENT_COLUMNS, recorded_event
+from shared.postgres import CONNECTION_LOST, Pool
+
+_END = """
+    SELECT coalesce((SELECT max(position) FROM events), 0) AS head, (SELECT log_id FROM log_identity) AS log_id
+"""
+
+_HISTORY = f"""
+WITH log_end AS ({_END})
+SELECT l.head, l.log_id, e.* FROM log_end l LEFT JOIN LATERAL (
+    SELECT {EVENT_COLUMNS} FROM events
+    WHERE aggregate_id = $1 AND tenant = $2 AND version > $3 ORDER BY version LIMIT $4
+) e ON true
+ORDER BY e.version
+"""  # noqa: S608
+
+_BACKWARDS = f"""
+WITH log_end AS ({_END})
+SELECT l.head, l.log_id, e.* FROM log_end l LEFT JOIN LATERAL (
+    SELECT {EVENT_COLUMNS} FROM events
+    WHERE aggregate_id = $1 AND tenant = $2 AND version <= $3 ORDER BY version DESC LIMIT $4
+) e ON true
+ORDER BY e.version DESC
+"""  # noqa: S608
+
+_IS_OF_TENANT = """
+SELECT EXISTS (
+    SELECT FROM (SELECT tenant FROM events WHERE collection_id = $1 ORDER BY position LIMIT 1) first WHERE tenant = $2
+)
+"""
+
+# Where the window ends is where the next one begins, whatever matched within; unless not all that match were brought.
+_WINDOW = f"""
+WITH log_end AS ({_END}),
+matching AS (
+    SELECT {EVENT_COLUMNS}, sum(pg_column_size(event_data)) OVER (ORDER BY position ROWS UNBOUNDED PRECEDING) AS bytes
+    FROM events
+    WHERE position > $1 AND position <= $1 + $2 AND tenant = $3
+      AND ($4::uuid IS NULL OR collection_id = $4) AND ($5::text[] IS NULL OR event_type = ANY($5))
+)
+SELECT l.head, l.log_id, (SELECT count(*) FROM matching) AS matching, m.* FROM log_end l LEFT JOIN matching m
+    ON m.bytes <= $6 OR m.position = (SELECT min(position) FROM matching)
+ORDER BY m.position
+"""  # noqa: S608
+
+WINDOW_POSITIONS = 2_000
+WINDOW_BYTES = 4 * 1024 * 1024
+_PAUSE_SECONDS = 0.02
+
+ResultT = TypeVar("ResultT")
+
+
+@dataclass(frozen=True, slots=True)
+class LogWindow:
+    """The matching events behind a position, in order; everything up to `through` has been looked at."""
+
+    events: Sequence[RecordedEvent]
+    through: int
+    head: int
+    log_id: UUID
+
+
+class EventReader:
+    """`pool` is None where no event database is configured."""
+
+    def __init__(self, pool: Pool | None) -> None:
+        self._pool = pool
+
+    async def head(self) -> tuple[int, UUID]:
+        """The last position, 0 in an empty log, and which log it is."""
+        row = await self._run(lambda connection: connection.fetchrow(_END))
+        assert row is not None
+        return row["head"], row["log_id"]
+
+    async def history(
+        self, stream: UUID, tenant: str, *, after_version: int, limit: int, demand: Demand
+    ) -> Reading[Sequence[RecordedEvent]]:
+        """The events of one stream in order of version.
+
+        Raises:
+            NotFreshEnoughError, ForeignTokenError, EventLogUnavailableError
+        """
+        return await self._covering(demand, _HISTORY, stream, tenant, after_version, limit)
+
+    async def backwards(
+        self, stream: UUID, tenant: str, *, from_version: int, limit: int, demand: Demand
+    ) -> Reading[Sequence[RecordedEvent]]:
+        """The events of one stream up to a version, the last first."""
+        return await self._covering(demand, _BACKWARDS, stream, tenant, from_version, limit)
+
+    async def knows_collection(self, collection_id: UUID, tenant: str) -> bool:
+        """Whether the tenant has, or had, a collection with this id."""
+        known: bool = await self._run(lambda connection: connection.fetchval(_IS_OF_TENANT, collection_id, tenant))
+        return known
+
+    async def window(
+        self, after: int, tenant: str, collection_id: UUID | None, event_types: Sequence[str] | None
+    ) -> LogWindow:
+        """What matches among the WINDOW_POSITIONS positions behind `after`, as far as WINDOW_BYTES reach."""
+        rows = await self._run(
+            lambda connection: connection.fetch(
+                _WINDOW, after, WINDOW_POSITIONS, tenant, collection_id, event_types, WINDOW_BYTES
+            )
+        )
+        head, log_id, matching = rows[0]["head"], rows[0]["log_id"], rows[0]["matching"]
+        events = [recorded_event(row) for row in rows if row["position"] is not None]
+        whole = len(events) == matching
+        through = max(min(head, after + WINDOW_POSITIONS), after) if whole else events[-1].position
+        return LogWindow(events, through, head, log_id)
+
+    def close(self) -> None:
+        if self._pool is not None:
+            self._pool.terminate()
+
+    async def _covering(self, demand: Demand, sql: str, *values: object) -> Reading[Sequence[RecordedEvent]]:
+        while True:
+            rows = await self._run(lambda connection: connection.fetch(sql, *values))
+            snapshot = Snapshot(rows[0]["head"], rows[0]["head"], rows[0]["log_id"])
+            if demand.covered_by(snapshot):
+                return Reading(snapshot, [recorded_event(row) for row in rows if row["position"] is not None])
+            if time.monotonic() >= demand.deadline:
+                raise demand.not_met(snapshot)
+            await asyncio.sleep(min(_PAUSE_SECONDS, max(demand.deadline - time.monotonic(), 0)))
+
+    async def _run(self, statement: Callable[[asyncpg.pool.PoolConnectionProxy], Awaitable[ResultT]]) -> ResultT:
+        if self._pool is None:
+            raise EventLogUnavailableError("no event database is configured; set AINDUSDB_EVENTS_DSN")
+        try:
+            async with self._pool.acquire() as connection:
+                return await statement(connection)
+        except (*CONNECTION_LOST, asyncpg.InvalidCatalogNameError, asyncpg.UndefinedTableError) as error:
+            if isinstance(error, TimeoutError):
+                raise
+            raise EventLogUnavailableError(str(error) or type(error).__name__) from error
