@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, Protocol, TypeVar
 
 import asyncpg
@@ -185,11 +185,12 @@ class QueryBus:
         reading = await self._read(server, query, collection, target.demand, failures)
         if reading is None:
             return None
-        if kept is not None and key and reading.snapshot.log_id == poll.snapshot.log_id:
-            low, high = reading.snapshot.low, reading.snapshot.high
-            self._cache.keep(key, Entry(low, high, kept.dump(reading.found), looked))
+        # That these are its tables, and what of it is parked, is known as of the poll; no more than that is claimed.
+        snapshot = replace(reading.snapshot, low=min(poll.snapshot.low, reading.snapshot.low))
+        if kept is not None and key and snapshot.log_id == poll.snapshot.log_id:
+            self._cache.keep(key, Entry(snapshot.low, snapshot.high, kept.dump(reading.found), looked))
         route = Route(server, layer, failures.count, chosen - began, looked - chosen, time.monotonic() - looked)
-        return Answer(reading.found, collection, reading.snapshot, looked, parked, route)
+        return Answer(reading.found, collection, snapshot, looked, parked, route)
 
     async def _read(
         self,

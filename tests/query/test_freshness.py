@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
 
@@ -13,7 +14,9 @@ import pytest_asyncio
 
 from shared.http.application import LARGE_BODY_BYTES
 from shared.tokens import ConsistencyToken, Signer
+from tests.query.conftest import running_service
 from tests.query.read_model import TENANT, ReadModel, Row
+from tests.servers import Databases
 
 
 @pytest_asyncio.fixture(scope="module", autouse=True)
@@ -161,6 +164,39 @@ async def test_a_deleted_collection_is_gone_and_its_name_can_be_used_again(
     await read_model.create("again", 2)
     answer = await _search(service, _token(signer, read_model, read_model.position), name="again")
     assert answer.json()["hits"] == []
+
+
+@pytest_asyncio.fixture
+async def slow_to_poll(databases: Databases) -> AsyncIterator[httpx.AsyncClient]:
+    """A service that goes on with a poll for a second."""
+    async with running_service(databases.read_reader_dsn, poll_max_age_seconds=1) as client:
+        yield client
+
+
+async def test_an_answer_from_a_collection_that_was_deleted_after_the_poll_claims_no_position_after_its_deletion(
+    slow_to_poll: httpx.AsyncClient, read_model: ReadModel
+) -> None:
+    collection_id = await read_model.create("leaving", 2)
+    written = await read_model.put(collection_id, [Row("a", [1.0, 0.0])])
+    assert (await _search(slow_to_poll, name="leaving")).json()["freshness"]["position"] == written
+    await read_model.delete_collection(collection_id)
+    answer = (await _search(slow_to_poll, name="leaving", k=1)).json()
+    assert [hit["id"] for hit in answer["hits"]] == ["a"]
+    assert answer["freshness"]["position"] == written
+    seen = answer["freshness"]["token"]
+    _problem(await _search(slow_to_poll, seen, name="leaving", k=1), 404, "collection-not-found")
+
+
+async def test_an_answer_claims_no_position_after_an_event_that_was_parked_after_the_poll(
+    slow_to_poll: httpx.AsyncClient, read_model: ReadModel
+) -> None:
+    collection_id = await read_model.create("parking", 2)
+    assert (await _search(slow_to_poll, name="parking")).json()["freshness"]["position"] == read_model.position
+    parked = await read_model.park(collection_id)
+    freshness = (await _search(slow_to_poll, name="parking", k=1)).json()["freshness"]
+    assert (freshness["position"], freshness["parked"]) == (parked - 1, 0)
+    freshness = (await _search(slow_to_poll, freshness["token"], name="parking", k=1)).json()["freshness"]
+    assert (freshness["position"], freshness["parked"]) == (parked, 1)
 
 
 async def test_a_generation_that_was_replaced_after_the_poll_is_found_by_a_new_one(
