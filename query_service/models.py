@@ -284,24 +284,49 @@ class VectorAnswer(VectorItem):
 class EventItem(BaseModel):
     """One event. `changed` names what it set; `data` has the new values of those parts that were asked for."""
 
-    position: int
-    version: int
+    position: int = Field(description="In the log: positions have no gaps and are in the order of commits.")
+    version: int = Field(description="Of the vector, once this had happened.")
     event_id: UUID
     event_type: str
     timestamp: datetime
     collection_id: UUID
-    actor: str | None
-    request_id: str | None
+    actor: str | None = Field(description="Who caused it.")
+    request_id: str | None = Field(description="Through which request.")
     correlation_id: str | None
     causation_id: str | None
-    id: str | None
-    changed: list[str]
+    id: str | None = Field(description="The vector's; null for an event of a collection.")
+    changed: list[str] = Field(description="What the event set.")
     embeddings: list[EmbeddingSpec] = Field(description="What made the embeddings that the event brought.")
-    data: dict[str, Any]
+    data: dict[str, Any] = Field(description="The new values of what it set and `include` names.")
     unreadable: str | None = Field(default=None, description="Why this version of the software cannot read it, if so.")
 
 
 class HistoryAnswer(BaseModel):
+    model_config = example(
+        {
+            "items": [
+                {
+                    "position": 2,
+                    "version": 1,
+                    "event_id": "019a7f52-7b1e-7c55-8f3a-4e2f9b2d6c81",
+                    "event_type": "VectorCreated",
+                    "timestamp": "2026-01-05T08:30:00.123456Z",
+                    "collection_id": "019a7f52-6d0c-7a33-9d2e-3f1f8a1c5b70",
+                    "actor": "anonymous",
+                    "request_id": "019a7f52-7b1d-7a10-9c4b-2d3e4f506172",
+                    "correlation_id": "019a7f52-7b1d-7a10-9c4b-2d3e4f506172",
+                    "causation_id": "019a7f52-7b1d-7a10-9c4b-2d3e4f506172",
+                    "id": "a-1",
+                    "changed": ["content", "embedding", "metadata"],
+                    "embeddings": [{"provider": "client", "model": "e5-small", "dimension": 3}],
+                    "data": {"content": "Wing flutter", "metadata": {"lang": "en"}},
+                }
+            ],
+            "next_cursor": "Amhp…",
+            "freshness": FRESHNESS_EXAMPLE,
+        }
+    )
+
     items: list[EventItem]
     next_cursor: str | None
     freshness: FreshnessAnswer

@@ -10,6 +10,7 @@ from pathlib import Path
 from sphinx.cmd.build import build_main
 
 from docs.builder.built_links import faults_of_site
+from docs.builder.generated import unshown_parts
 from docs.builder.markdown_links import faults_of_repository
 from docs.builder.repository import DOCS, ROOT
 
@@ -23,7 +24,12 @@ def main() -> int:
         configuration = str(Path(__file__).parent)
         if build_main([*arguments, "--conf-dir", configuration, str(DOCS), str(SITE)]) != 0:
             return 1
-    faults = [*faults_of_repository(), *faults_of_site(SITE)]
+    pages = [page.read_text() for page in DOCS.rglob("*.md")]
+    faults = [
+        *(f"no page shows {part!r}, which is generated" for part in unshown_parts(pages)),
+        *faults_of_repository(),
+        *faults_of_site(SITE),
+    ]
     for fault in faults:
         print(fault, file=sys.stderr)
     if not faults:

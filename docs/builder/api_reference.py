@@ -27,6 +27,7 @@ _NAMED = "/collections/{name}/vectors"
 _DEFAULT = "/vectors"
 _PROBLEM_NAMES = re.compile(r"`([a-z-]+)`")
 _JSON = "application/json"
+_EVENT_STREAM = "text/event-stream"
 
 
 @cache
@@ -38,6 +39,11 @@ def openapi() -> Mapping[str, Any]:
     )
     query: FastAPI = create_query_service(QuerySettings(read_dsn=nowhere, signing_keys="none"), CollectorRegistry())
     return merge(command.openapi(), query.openapi())
+
+
+def tags() -> list[str]:
+    """Of all operations but those of health, which have no schemas: a page describes them."""
+    return sorted({tag for one in _operations(openapi()) for tag in one.content.get("tags", ())} - {"health"})
 
 
 def operations(tag: str) -> str:
@@ -139,6 +145,10 @@ def _code(text: str | None) -> str:
 
 
 def _answers(operation: _Operation, components: Components) -> Iterator[str]:
+    if stream := _stream_of(operation):
+        yield f"**Answer** 200 (`{_EVENT_STREAM}`)\n"
+        yield block("text", stream["example"].strip())
+        return
     answers = {
         status: schema
         for status, answer in operation.content["responses"].items()
@@ -152,6 +162,12 @@ def _answers(operation: _Operation, components: Components) -> Iterator[str]:
         [(f"`{row.path}`", row.type, row.meaning) for row in components.rows(schema)],
     )
     yield json_block(_example(operation, components, schema, "the model of its answer"))
+
+
+def _stream_of(operation: _Operation) -> Mapping[str, Any] | None:
+    content = operation.content["responses"].get("200", {}).get("content", {})
+    stream: Mapping[str, Any] | None = content.get(_EVENT_STREAM)
+    return stream
 
 
 def _example(operation: _Operation, components: Components, schema: Schema, what: str) -> Any:
@@ -169,7 +185,7 @@ def _curl(operation: _Operation, components: Components, body: Schema | None) ->
     # curl sends a body by POST, and without one by GET, of itself.
     implied = "post" if body is not None else "get"
     method = "" if operation.method == implied else f" -X {operation.method.upper()}"
-    command = f"curl -s{method} {_URL}{path}"
+    command = f"curl -s{'N' if _stream_of(operation) else ''}{method} {_URL}{path}"
     if body is None:
         return command
     example = json.dumps(_example(operation, components, body, "the model of its body"), ensure_ascii=False)

@@ -10,7 +10,7 @@ _BELOW: Mapping[str, Sequence[tuple[str, Sequence[str]]]] = {
         ("Run it", ("operations/README",)),
         ("How it is made", ("architecture", "decisions/README")),
     ),
-    "api/README": (("", ("collections", "vectors")),),
+    "api/README": (("", ("collections", "vectors", "*")),),
     "operations/README": (("", ("settings", "metrics")),),
     "problems/README": (("", ("*",)),),
     "decisions/README": (("", ("*",)),),

@@ -8,20 +8,18 @@ import jsonschema
 import pytest
 
 from docs.builder import api_reference, settings_reference
-from docs.builder.api_reference import openapi, operations
+from docs.builder.api_reference import openapi, operations, tags
 from docs.builder.errors import MissingExampleError, UndescribedSettingError, UnknownPartError
-from docs.builder.generated import with_generated_parts
+from docs.builder.generated import unshown_parts, with_generated_parts
 from docs.builder.metrics_reference import metrics_of
 from docs.builder.repository import DOCS
 from docs.builder.settings_reference import SETTINGS_GROUPS, settings_of
 from shared.http.problems import PROBLEMS
 from shared.settings import ProcessSettings
 
-API_PAGES = {"collections": "collections.md", "vectors": "vectors.md"}
-
 
 def test_every_operation_is_in_the_reference() -> None:
-    shown = "".join(map(operations, API_PAGES))
+    shown = "".join(map(operations, tags()))
     for path, methods in openapi()["paths"].items():
         for method, operation in methods.items():
             # Health and readiness have no schemas; the page on operations describes them.
@@ -29,13 +27,14 @@ def test_every_operation_is_in_the_reference() -> None:
                 assert f"`{method.upper()} {path}`" in shown
 
 
-@pytest.mark.parametrize(("tag", "page"), API_PAGES.items())
-def test_every_tag_has_its_page(tag: str, page: str) -> None:
-    assert f"<!-- generated: operations {tag} -->" in (DOCS / "api" / page).read_text()
+def test_a_generated_part_that_no_page_shows_is_found() -> None:
+    pages = [page.read_text() for page in DOCS.rglob("*.md")]
+    assert unshown_parts(pages) == []
+    assert "operations vectors" in unshown_parts(text for text in pages if "generated: operations" not in text)
 
 
 def test_every_problem_that_an_operation_can_answer_is_linked() -> None:
-    for tag in API_PAGES:
+    for tag in tags():
         section = operations(tag)
         named = {
             name
@@ -68,11 +67,6 @@ def test_a_model_without_an_example_is_refused_by_name(monkeypatch: pytest.Monke
     monkeypatch.setitem(schemas, "SearchAnswer", {**schemas["SearchAnswer"], "examples": []})
     with pytest.raises(MissingExampleError, match=r"POST /api/v1/collections/\{name\}/vectors/search"):
         api_reference.operations("vectors")
-
-
-@pytest.mark.parametrize("group", SETTINGS_GROUPS)
-def test_every_group_of_settings_has_its_place_on_the_page(group: str) -> None:
-    assert f"<!-- generated: settings {group} -->" in (DOCS / "operations" / "settings.md").read_text()
 
 
 def test_a_setting_is_listed_with_its_bounds_and_default() -> None:
@@ -109,7 +103,6 @@ def test_a_setting_that_nobody_describes_is_refused(monkeypatch: pytest.MonkeyPa
 )
 def test_the_metrics_of_a_process_are_listed(process: str, metric: str) -> None:
     assert f"| `{metric}` |" in metrics_of(process)
-    assert f"<!-- generated: metrics {process} -->" in (DOCS / "operations" / "metrics.md").read_text()
 
 
 def test_a_part_that_nothing_generates_is_refused() -> None:
