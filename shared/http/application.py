@@ -19,6 +19,7 @@ from shared.beside_the_loop import beside_the_loop
 from shared.http.middleware import RequestMiddleware
 from shared.http.problem_pages import problem_page_routes
 from shared.http.problems import FieldError, ProblemError
+from shared.http.unpacking import ENCODINGS
 from shared.principal import Permission
 from shared.settings import HttpSettings
 from shared.strict_json import MalformedJsonError, parse_json
@@ -87,7 +88,12 @@ def _check_media_type(request: Request) -> None:
         )
     encoding = request.headers.get("content-encoding", "identity")
     if encoding != "identity":
-        raise ProblemError("unsupported-media-type", f"Content-Encoding {encoding!r} is not supported")
+        known = ", ".join(ENCODINGS)
+        raise ProblemError(
+            "unsupported-media-type",
+            f"Content-Encoding {encoding!r} is not supported; there are {known}",
+            headers={"Accept-Encoding": known},
+        )
 
 
 def permission(needed: Permission) -> dict[str, Any]:

@@ -19,8 +19,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uuid_utils.compat import uuid7
 
 from shared.http.problems import FieldError, ProblemError
+from shared.http.unpacking import ENCODINGS, MalformedBodyError, unpacked
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}\Z")
+_OF_THE_PACKED = (b"content-encoding", b"content-length")
 _log = structlog.get_logger("http")
 
 
@@ -124,6 +126,8 @@ class RequestMiddleware:
                 return ProblemError("timeout", f"the request took longer than {self._timeout_seconds:g} seconds")
             case BodyTooLargeError():
                 return ProblemError("body-too-large", str(error), limit=error.limit)
+            case MalformedBodyError():
+                return ProblemError("malformed-json", str(error))
             case BodiesTooLargeError():
                 return ProblemError("overloaded", str(error), headers={"Retry-After": "1"})
             case _:
@@ -136,6 +140,11 @@ class RequestMiddleware:
         declared = _header(scope, b"content-length")
         if declared is not None and declared.isdigit() and int(declared) > limit:
             raise BodyTooLargeError(limit)
+        encoding = (_header(scope, b"content-encoding") or b"").decode("latin-1").strip().lower()
+        if encoding in ENCODINGS:
+            receive = unpacked(receive, encoding)
+            # From here on nobody needs to know.
+            scope["headers"] = [one for one in scope["headers"] if one[0] not in _OF_THE_PACKED]
 
         async def bounded() -> Message:
             message: MutableMapping[str, Any] = await receive()
