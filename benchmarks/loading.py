@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import Any
 from uuid import uuid4
 
 from aindusdb.client import Client, CreatedCollection, ProblemError, RetryPolicy
@@ -16,10 +17,10 @@ CATCH_UP_SECONDS = 300.0
 PATIENCE = RetryPolicy(patience_seconds=60.0)
 
 
-def new_collection(stack: Stack, dimension: int) -> CreatedCollection:
+def new_collection(stack: Stack, dimension: int, **definition: Any) -> CreatedCollection:
     """Under a name that no earlier run has used."""
     with Client(stack.command_url) as client:
-        return client.create_collection(f"benchmark-{uuid4().hex[:12]}", dimension=dimension)
+        return client.create_collection(f"benchmark-{uuid4().hex[:12]}", dimension=dimension, **definition)
 
 
 def load(stack: Stack, collection: str, ids: Sequence[str], embeddings: Float32Array) -> str:
@@ -53,3 +54,15 @@ def wait_until_searchable(stack: Stack, collection: str, token: str, any_embeddi
                 time.sleep(0.5)
             else:
                 return time.monotonic() - started
+
+
+def wait_until_indexed(stack: Stack, collection: str) -> float:
+    """Seconds until searches use the collection's index."""
+    started = time.monotonic()
+    with Client(stack.query_url, retries=PATIENCE) as client:
+        while True:
+            if client.collection(collection).active.indexed:
+                return time.monotonic() - started
+            if time.monotonic() - started > CATCH_UP_SECONDS:
+                raise SystemExit(f"the index of {collection} was not made within {CATCH_UP_SECONDS:g} seconds")
+            time.sleep(0.1)

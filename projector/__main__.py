@@ -16,6 +16,7 @@ from projector.metrics import ProjectorMetrics, observe_forever
 from projector.retirement import retire_forever
 from projector.settings import ProjectorSettings
 from projector.source import EventSource, open_log_source
+from projector.upkeep import Upkeep
 from shared.http.health import create_health_application
 from shared.http.server import serve
 from shared.postgres import Pool, create_pool
@@ -47,6 +48,7 @@ def create_app(settings: ProjectorSettings) -> FastAPI:
                 observe_forever(metrics, pools["events"], pools["read"], settings.metrics_interval_seconds)
             ),
             asyncio.create_task(retire_forever(settings, pools["read"])),
+            asyncio.create_task(Upkeep(settings).run(pools["read"])),
         ]
         try:
             yield

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 from uuid import UUID
 
 import asyncpg
@@ -18,6 +19,8 @@ from shared.read_model.tables import PROJECTION
 LOCK_TIMEOUT_SECONDS = 3
 """How long a transaction waits for a lock, and how long a holder of checkpoints may be silent."""
 
+_MAX_LOCK_TRIES = 10
+
 _COLUMNS = "c.partition, c.position, c.event_id, c.log_id, c.feed, c.partition_count"
 
 _READ = f"SELECT {_COLUMNS} FROM projection_checkpoints c WHERE c.projection = $1 ORDER BY c.partition"  # noqa: S608
@@ -29,7 +32,7 @@ WITH bounds AS MATERIALIZED (
            set_config('idle_in_transaction_session_timeout', '2s', true)
 )
 SELECT {_COLUMNS} FROM bounds, projection_checkpoints c
-WHERE c.projection = $1 AND c.partition = ANY($2::int[]) ORDER BY c.partition FOR UPDATE OF c
+WHERE c.projection = $1 AND ($2::int[] IS NULL OR c.partition = ANY($2)) ORDER BY c.partition FOR UPDATE OF c
 """  # noqa: S608
 
 _MOVE = """
@@ -58,6 +61,8 @@ JOIN pg_stat_activity a USING (pid)
 WHERE c.projection = $1 AND a.pid <> pg_backend_pid()
   AND a.wait_event = 'ClientRead' AND clock_timestamp() - a.state_change > make_interval(secs => $2)
 """
+
+ResultT = TypeVar("ResultT")
 
 _log = structlog.get_logger("checkpoints")
 
@@ -174,6 +179,28 @@ async def lock_checkpoints(connection: Connection, partitions: Sequence[int], la
     if len(checkpoints) != len(partitions) or any(checkpoint.layout != layout for checkpoint in checkpoints):
         raise LayoutChangedError
     return {checkpoint.partition: checkpoint.position for checkpoint in checkpoints}
+
+
+async def between_batches(connection: Connection, act: Callable[[Sequence[Checkpoint]], Awaitable[ResultT]]) -> ResultT:
+    """Does `act` in a transaction that holds every checkpoint, so between two batches of the projection. What readers
+    are to learn of it bears a position that is not below the least of the checkpoints.
+
+    Raises:
+        asyncpg.LockNotAvailableError: others held one of them all the time.
+        LayoutChangedError: they are being dealt out anew, or there are none yet.
+    """
+    for tries_left in reversed(range(_MAX_LOCK_TRIES)):
+        try:
+            async with connection.transaction(isolation="read_committed"):
+                checkpoints = _checkpoints(await connection.fetch(_LOCK, PROJECTION, None))
+                if not checkpoints or len(checkpoints) != checkpoints[0].layout.partition_count:
+                    raise LayoutChangedError
+                return await act(checkpoints)
+        except asyncpg.LockNotAvailableError:
+            if not tries_left:
+                raise
+            await end_frozen_holders(connection)
+    raise AssertionError
 
 
 async def move_checkpoints(connection: Connection, runs: Sequence[Run]) -> None:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from typing import assert_never
 from uuid import UUID, uuid4
 
 from events_schema.base import RecordedEvent
-from events_schema.collections import CollectionCreated, CollectionDeleted, CollectionUpdated, VectorType
-from events_schema.embedding import EmbeddingSpec
+from events_schema.collections import CollectionCreated, CollectionDeleted, CollectionUpdated
 from events_schema.registry import AnyEvent, decode_event
 from events_schema.vectors import VectorCreated, VectorDeleted, VectorUpdated
 from projector.errors import UnprojectableEventError
 from projector.event_log import EventLog
+from projector.generations import (
+    COLUMNS,
+    Generation,
+    Shape,
+    delete_generations,
+    generation_of,
+    insert_generation,
+)
 from projector.tables import create_tables
 from shared.postgres import Connection
-from shared.read_model.tables import embeddings_table, records_table
 
 FIRST_GENERATION = 1
 
@@ -44,37 +49,17 @@ _MARK_DELETED = """
 UPDATE collections SET version = $2, position = $3, updated_at = $4, deleted_at = $4 WHERE collection_id = $1
 """
 
-_DELETE_STATE = "DELETE FROM collection_state WHERE collection_id = $1 RETURNING generation"
+_DELETE_STATE = "DELETE FROM collection_state WHERE collection_id = $1"
 
 _DELETE_CHANGES = "DELETE FROM collection_changes WHERE collection_id = $1"
 
 _DELETE_PARKED = "DELETE FROM parked_events WHERE collection_id = $1"
 
-_RETIRE = "INSERT INTO retired_tables (table_name) SELECT unnest($1::text[]) ON CONFLICT DO NOTHING"
-
-_READ = """
-SELECT c.collection_id, c.type, c.embedding_spec, s.generation
-FROM collections c LEFT JOIN collection_state s USING (collection_id)
+_READ = f"""
+SELECT c.collection_id, {COLUMNS}
+FROM collections c LEFT JOIN generations g ON g.collection_id = c.collection_id AND g.state = 'active'
 WHERE c.collection_id = ANY($1::uuid[])
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class LiveCollection:
-    """What writing a collection's vectors needs."""
-
-    collection_id: UUID
-    generation: int
-    type: VectorType
-    spec: EmbeddingSpec
-
-    @property
-    def records(self) -> str:
-        return records_table(self.collection_id, self.generation)
-
-    @property
-    def embeddings(self) -> str:
-        return embeddings_table(self.collection_id, self.generation)
+"""  # noqa: S608
 
 
 async def apply_collection_event(connection: Connection, recorded: RecordedEvent, log: EventLog) -> None:
@@ -113,11 +98,11 @@ async def apply_collection_event(connection: Connection, recorded: RecordedEvent
             assert_never(event)
 
 
-async def live_collections(
+async def active_generations(
     connection: Connection, collection_ids: Collection[UUID], log: EventLog
-) -> Mapping[UUID, LiveCollection]:
-    """Those that are not deleted. One that the catalogue does not have, because its vector's event came before its
-    own, is folded from the log.
+) -> Mapping[UUID, Generation]:
+    """Of those collections that are not deleted. A collection that the catalogue does not have, because its vector's
+    event came before its own, is folded from the log.
 
     Raises:
         UnreadableEventError, UnprojectableEventError: the log's own account of a collection is at fault.
@@ -129,14 +114,7 @@ async def live_collections(
     if unknown:
         rows = await connection.fetch(_READ, list(collection_ids))
     return {
-        row["collection_id"]: LiveCollection(
-            row["collection_id"],
-            row["generation"],
-            row["type"],
-            EmbeddingSpec.model_validate_json(row["embedding_spec"]),
-        )
-        for row in rows
-        if row["generation"] is not None
+        row["collection_id"]: generation_of(row["collection_id"], row) for row in rows if row["generation"] is not None
     }
 
 
@@ -169,7 +147,13 @@ async def _create(connection: Connection, recorded: RecordedEvent, event: Collec
         await _mark_deleted(connection, deletion)
         return
     await connection.execute(_INSERT_STATE, recorded.collection_id, FIRST_GENERATION, uuid4(), recorded.position)
-    await create_tables(connection, event, FIRST_GENERATION)
+    shape = Shape(event.embedding_spec, event.metric, event.type, event.index)
+    # An IVFFlat index needs rows to find its lists in; see `upkeep`.
+    generation = Generation(
+        recorded.collection_id, FIRST_GENERATION, shape, "active", indexed=event.index.kind == "hnsw"
+    )
+    await insert_generation(connection, generation)
+    await create_tables(connection, generation)
 
 
 async def _deletion_before_reuse(
@@ -192,12 +176,10 @@ async def _deletion_before_reuse(
 async def _delete(connection: Connection, recorded: RecordedEvent) -> None:
     collection_id = recorded.collection_id
     await _mark_deleted(connection, recorded)
-    generation: int = await connection.fetchval(_DELETE_STATE, collection_id)
+    await connection.execute(_DELETE_STATE, collection_id)
     await connection.execute(_DELETE_CHANGES, collection_id)
     await connection.execute(_DELETE_PARKED, collection_id)
-    await connection.execute(
-        _RETIRE, [records_table(collection_id, generation), embeddings_table(collection_id, generation)]
-    )
+    await delete_generations(connection, collection_id)
 
 
 async def _mark_deleted(connection: Connection, deletion: RecordedEvent) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 import asyncpg
 
 from events_schema.upcasters import UnreadableEventError
@@ -17,6 +19,16 @@ class CheckpointMismatchError(Exception):
 
 class LayoutChangedError(Exception):
     """Another projector has dealt the checkpoints out otherwise, or a new feed began. Open the source anew."""
+
+
+class GenerationGoneError(Exception):
+    """The generation is not there any more, or is not what it was: its collection was deleted, or another process has
+    replaced it."""
+
+    def __init__(self, collection_id: UUID, number: int) -> None:
+        super().__init__(f"generation {number} of the collection {collection_id} is not there any more")
+        self.collection_id = collection_id
+        self.number = number
 
 
 class NoFeedError(Exception):

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 from events_schema.base import RecordedEvent
-from projector.collections import apply_collection_event, live_collections
+from projector.collections import active_generations, apply_collection_event
 from projector.event_log import EventLog
 from projector.runs import Run
 from projector.vectors import write_vectors
@@ -41,11 +41,11 @@ async def project(connection: Connection, events: Sequence[RecordedEvent], log: 
             await apply_collection_event(connection, event, log)
         else:
             of_vectors.setdefault(event.collection_id, []).append(event)
-    live = await live_collections(connection, last_changed.keys(), log)
-    for collection_id, collection in live.items():
+    active = await active_generations(connection, last_changed.keys(), log)
+    for collection_id, generation in active.items():
         if collection_id in of_vectors:
-            await write_vectors(connection, collection, of_vectors[collection_id])
-    return {collection_id: last_changed[collection_id] for collection_id in live}
+            await write_vectors(connection, generation, of_vectors[collection_id])
+    return {collection_id: last_changed[collection_id] for collection_id in active}
 
 
 async def record_changes(connection: Connection, runs: Sequence[Run], changes: Changes) -> None:

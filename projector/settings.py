@@ -34,6 +34,16 @@ class ProjectorSettings(KafkaSettings):
     """How often such tables are looked for."""
     metrics_interval_seconds: float = Field(default=2.0, gt=0)
     """How often the lag is measured."""
+    upkeep_interval_seconds: float = Field(default=1.0, gt=0)
+    """How often it is looked for collections whose tables are not what they are to be."""
+    ivfflat_min_rows: int = Field(default=10_000, ge=1)
+    """From how many rows on a collection gets its IVFFlat index; until then searches are exact."""
+    index_memory_mb: int = Field(default=1_024, ge=64)
+    """The most memory that making one index takes (maintenance_work_mem); it takes no more than the index needs."""
+    index_parallel_workers: int = Field(default=2, ge=0, le=64)
+    """How many processes help to make one index (max_parallel_maintenance_workers)."""
+    index_timeout_seconds: float = Field(default=6 * 3600.0, gt=0)
+    """How long making one index may take."""
 
     def events_listen_address(self) -> str:
         """Where appends are listened for: the event database itself, never a pooler."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from events_schema.collections import CollectionCreated, IndexSpec, Metric, VectorType
+from events_schema.collections import VectorType
+from projector.generations import Generation
+from projector.indexes import index_statement
 from shared.postgres import Connection
-from shared.read_model.tables import OPERATOR_CLASSES, embeddings_table, records_table
 
 _BYTES_PER_ELEMENT = {"vector": 4, "halfvec": 2}
 
@@ -34,37 +35,18 @@ CREATE TABLE {table} (
 ) WITH (fillfactor = 100, vacuum_truncate = off, toast.vacuum_truncate = off)
 """
 
-_INDEX_HNSW = """
-CREATE INDEX {table}_hnsw ON {table} USING hnsw (embedding {operator_class})
-WITH (m = {m}, ef_construction = {ef_construction})
-"""
 
-_DEFAULT_M = 16
-_DEFAULT_EF_CONSTRUCTION = 64
-
-
-async def create_tables(connection: Connection, event: CollectionCreated, generation: int) -> None:
-    """In the caller's transaction. An IVFFlat index is not made here: it needs rows to find its lists in."""
-    records = records_table(event.collection_id, generation)
-    await connection.execute(_CREATE_RECORDS.format(table=records))
-    await connection.execute(_INDEX_METADATA.format(table=records))
-    embeddings = embeddings_table(event.collection_id, generation)
-    await connection.execute(_create_embeddings(embeddings, event.type, event.embedding_spec.dimension))
-    if event.index.kind == "hnsw":
-        await connection.execute(_index_hnsw(embeddings, event.index, event.type, event.metric))
+async def create_tables(connection: Connection, generation: Generation) -> None:
+    """In the caller's transaction; empty, and with the index that the generation says it has."""
+    shape = generation.shape
+    await connection.execute(_CREATE_RECORDS.format(table=generation.records))
+    await connection.execute(_INDEX_METADATA.format(table=generation.records))
+    await connection.execute(_create_embeddings(generation.embeddings, shape.type, shape.spec.dimension))
+    if generation.indexed:
+        await connection.execute(index_statement(generation.embeddings, shape))
 
 
 def _create_embeddings(table: str, vector_type: VectorType, dimension: int) -> str:
     inline = dimension * _BYTES_PER_ELEMENT[vector_type] <= _MAX_INLINE_BYTES
     storage = "PLAIN" if inline else "EXTERNAL"
     return _CREATE_EMBEDDINGS.format(table=table, type=vector_type, dimension=dimension, storage=storage)
-
-
-def _index_hnsw(table: str, index: IndexSpec, vector_type: VectorType, metric: Metric) -> str:
-    m = index.m or _DEFAULT_M
-    return _INDEX_HNSW.format(
-        table=table,
-        operator_class=f"{vector_type}_{OPERATOR_CLASSES[metric]}",
-        m=m,
-        ef_construction=index.ef_construction or max(_DEFAULT_EF_CONSTRUCTION, 2 * m),  # pgvector asks for at least 2m
-    )

@@ -15,8 +15,8 @@ from events_schema.collections import CollectionCreated, CollectionDeleted, Coll
 from events_schema.embedding import EmbeddingSpec, StoredEmbedding, decode_many
 from events_schema.registry import AnyEvent, decode_event
 from events_schema.vectors import VectorCreated, VectorDeleted, VectorUpdated
-from projector.collections import LiveCollection
 from projector.errors import UnprojectableEventError
+from projector.generations import Generation
 from shared.postgres import Connection
 
 _UPSERT_RECORDS = """
@@ -117,33 +117,33 @@ def _embedding(stored: Sequence[StoredEmbedding], spec: EmbeddingSpec) -> str:
     raise UnprojectableEventError(f"the collection's embeddings are {spec}; the event brings {given}")
 
 
-async def write_vectors(connection: Connection, collection: LiveCollection, events: Iterable[RecordedEvent]) -> None:
+async def write_vectors(connection: Connection, generation: Generation, events: Iterable[RecordedEvent]) -> None:
     """
     Raises:
         One of `POISON`: an event is at fault, and nothing says which; the transaction is to be rolled back.
     """
-    effects = fold_vectors(events, collection.spec)
+    effects = fold_vectors(events, generation.shape.spec)
     created = {vector_id: effect for vector_id, effect in effects.items() if effect.created_at is not None}
     deleted = [vector_id for vector_id, effect in effects.items() if effect.deleted]
     changed = {
         vector_id: effect for vector_id, effect in effects.items() if effect.created_at is None and not effect.deleted
     }
     if deleted:
-        await connection.execute(_DELETE_RECORDS.format(records=collection.records), deleted)
-        await connection.execute(_DELETE_EMBEDDINGS.format(embeddings=collection.embeddings), deleted)
+        await connection.execute(_DELETE_RECORDS.format(records=generation.records), deleted)
+        await connection.execute(_DELETE_EMBEDDINGS.format(embeddings=generation.embeddings), deleted)
     if created:
-        await _upsert_records(connection, collection, created)
+        await _upsert_records(connection, generation, created)
     if changed:
-        await _change_records(connection, collection, changed)
+        await _change_records(connection, generation, changed)
     embedded = {vector_id: effect.embedding for vector_id, effect in effects.items() if effect.embedding is not None}
     if embedded:
-        await _upsert_embeddings(connection, collection, embedded)
+        await _upsert_embeddings(connection, generation, embedded)
 
 
-async def _upsert_records(connection: Connection, collection: LiveCollection, created: dict[str, VectorEffect]) -> None:
+async def _upsert_records(connection: Connection, generation: Generation, created: dict[str, VectorEffect]) -> None:
     effects = created.values()
     await connection.execute(
-        _UPSERT_RECORDS.format(records=collection.records),
+        _UPSERT_RECORDS.format(records=generation.records),
         list(created),
         [effect.content for effect in effects],
         [_json(effect.metadata) for effect in effects],
@@ -154,10 +154,10 @@ async def _upsert_records(connection: Connection, collection: LiveCollection, cr
     )
 
 
-async def _change_records(connection: Connection, collection: LiveCollection, changed: dict[str, VectorEffect]) -> None:
+async def _change_records(connection: Connection, generation: Generation, changed: dict[str, VectorEffect]) -> None:
     effects = changed.values()
     rows = await connection.fetch(
-        _CHANGE_RECORDS.format(records=collection.records),
+        _CHANGE_RECORDS.format(records=generation.records),
         list(changed),
         [effect.sets_content for effect in effects],
         [effect.content for effect in effects],
@@ -171,10 +171,10 @@ async def _change_records(connection: Connection, collection: LiveCollection, ch
         raise UnprojectableEventError(f"the vector {min(missing)!r} is updated, but the read model does not have it")
 
 
-async def _upsert_embeddings(connection: Connection, collection: LiveCollection, embedded: dict[str, str]) -> None:
-    matrix = decode_many(list(embedded.values()), collection.spec.dimension)
+async def _upsert_embeddings(connection: Connection, generation: Generation, embedded: dict[str, str]) -> None:
+    matrix = decode_many(list(embedded.values()), generation.shape.spec.dimension)
     await connection.execute(
-        _UPSERT_EMBEDDINGS.format(embeddings=collection.embeddings, type=collection.type),
+        _UPSERT_EMBEDDINGS.format(embeddings=generation.embeddings, type=generation.shape.type),
         list(embedded),
         [Vector(row) for row in matrix],
     )

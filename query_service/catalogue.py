@@ -14,8 +14,21 @@ from shared.read_model.tables import embeddings_table, records_table
 
 
 @dataclass(frozen=True, slots=True)
+class Declared:
+    """What a collection is to be."""
+
+    metric: Metric
+    type: VectorType
+    index: IndexSpec
+    embedding_spec: EmbeddingSpec
+
+
+@dataclass(frozen=True, slots=True)
 class LiveCollection:
-    """A collection that is not deleted, with its active generation."""
+    """A collection that is not deleted, as its active generation is; that may not yet be what was declared.
+
+    `indexed`: the index is there; without it, searches are exact. `lists`: how many an IVFFlat index has.
+    """
 
     collection_id: UUID
     tenant: str
@@ -31,6 +44,9 @@ class LiveCollection:
     updated_at: datetime
     generation: int
     revision: UUID
+    indexed: bool
+    lists: int | None
+    declared: Declared
 
     @property
     def records(self) -> str:
@@ -88,4 +104,12 @@ def _collection(collection_id: UUID, row: Mapping[str, Any]) -> LiveCollection:
         updated_at=datetime.fromisoformat(row["updated_at"]),
         generation=row["generation"],
         revision=UUID(row["revision"]),
+        indexed=row["indexed"],
+        lists=row["lists"],
+        declared=Declared(
+            metric=row["declared_metric"],
+            type=row["declared_type"],
+            index=IndexSpec.model_validate(row["declared_index"]),
+            embedding_spec=EmbeddingSpec.model_validate(row["declared_embedding_spec"]),
+        ),
     )

@@ -14,7 +14,8 @@ from events_schema.collections import IndexSpec, Metric, VectorType
 from events_schema.embedding import EmbeddingSpec
 from events_schema.registry import EVENT_TYPES
 from query_service.freshness import DEFAULT_TIMEOUT_MS, MAX_STALENESS_MS, MAX_TIMEOUT_MS
-from query_service.search import DEFAULT_EF_SEARCH, MAX_EF_SEARCH, MAX_K, Include
+from query_service.index_scans import DEFAULT_EF_SEARCH, MAX_EF_SEARCH
+from query_service.search import MAX_K, Include
 from shared.embedding_input import EmbeddingInput
 from shared.http.fields import Name, VectorId, example
 
@@ -348,6 +349,17 @@ class CountAnswer(BaseModel):
     freshness: FreshnessAnswer
 
 
+class ActiveGenerationItem(BaseModel):
+    """What searches read; it follows what the collection is to be."""
+
+    generation: int
+    metric: Metric
+    type: VectorType
+    index: IndexSpec
+    lists: int | None = Field(description="How many lists an IVFFlat index has.")
+    indexed: bool = Field(description="The index is there. Until then searches are exact.")
+
+
 class CollectionItem(BaseModel):
     name: str
     collection_id: UUID
@@ -355,6 +367,7 @@ class CollectionItem(BaseModel):
     metric: Metric
     type: VectorType
     index: IndexSpec
+    active: ActiveGenerationItem
     model: str | None
     description: str | None
     version: Annotated[int, Field(description="It counts the events of the collection's stream, from 1.")]

@@ -23,9 +23,13 @@ WITH checkpoints AS (
     FROM projection_checkpoints WHERE projection = '{PROJECTION}'
 ),
 changed AS (
-    SELECT c.collection_id, c.tenant, c.name, c.metric, c.type, c.index, c.embedding_spec, c.description, c.version,
-           c.position, c.created_at, c.updated_at, c.deleted_at, s.generation, s.revision
-    FROM collections c LEFT JOIN collection_state s USING (collection_id)
+    SELECT c.collection_id, c.tenant, c.name, c.description, c.version, c.position, c.created_at, c.updated_at,
+           c.deleted_at, c.metric AS declared_metric, c.type AS declared_type, c.index AS declared_index,
+           c.embedding_spec AS declared_embedding_spec, s.generation, s.revision,
+           g.metric, g.type, g.index, g.embedding_spec, g.indexed, g.lists
+    FROM collections c
+    LEFT JOIN collection_state s USING (collection_id)
+    LEFT JOIN generations g USING (collection_id, generation)
     WHERE c.collection_id IN (
         SELECT collection_id FROM collections WHERE position >= $1
         UNION ALL SELECT collection_id FROM collection_state WHERE position >= $1

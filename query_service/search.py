@@ -1,4 +1,4 @@
-"""Nearest neighbours of an embedding or of a stored vector: by the HNSW index, or exactly.
+"""Nearest neighbours of an embedding or of a stored vector: by the index, or exactly.
 
 pgvector's settings travel inside the statement, so a search is one round trip and needs no session of its own.
 """
@@ -6,7 +6,7 @@ pgvector's settings travel inside the statement, so a search is one round trip a
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -18,6 +18,7 @@ from events_schema.embedding import Float32Array
 from query_service.catalogue import LiveCollection
 from query_service.errors import DimensionMismatchError, NotFiniteError, ZeroVectorError
 from query_service.filter_sql import filter_sql
+from query_service.index_scans import scan_settings
 from query_service.metrics import QueryMetrics
 from query_service.snapshot import CHECKPOINTS, Reading, snapshot_of
 from shared.embedding_input import EmbeddingFault, embedding_fault
@@ -26,24 +27,19 @@ from shared.read_model.filters import Filter
 from shared.read_model.tables import DISTANCE_OPERATORS
 
 MAX_K = 1_000
-MAX_EF_SEARCH = 1_000
-DEFAULT_EF_SEARCH = 40
 
 # The gate in `nearest` refers to `settings`, so PostgreSQL cannot begin the index scan, which reads the settings
 # when it begins, before they are made. The subselect's limit is what keeps the join with `records` to k rows.
 _SEARCH_INDEX = """
 WITH checkpoints AS ({checkpoints}),
-settings AS MATERIALIZED (
-    SELECT set_config('hnsw.ef_search', {ef_search}, true) AS ef_search,
-           set_config('hnsw.iterative_scan', 'strict_order', true) AS iterative_scan
-)
+settings AS MATERIALIZED (SELECT {settings})
 SELECT c.low, c.high, c.log_id, {is_there} AS is_there, h.*
 FROM checkpoints c LEFT JOIN LATERAL (
     SELECT nearest.id, nearest.distance, r.version{columns}
     FROM settings CROSS JOIN LATERAL (
         SELECT e.id, e.embedding {operator} {embedding} AS distance
         FROM {embeddings} e{filter_join}
-        WHERE settings.ef_search IS NOT NULL{excluded}{filter_condition}
+        WHERE settings.first IS NOT NULL{excluded}{filter_condition}
         ORDER BY e.embedding {operator} {embedding} LIMIT {k}
     ) nearest
     JOIN {records} r ON r.id = nearest.id{embedding_join}
@@ -131,14 +127,13 @@ class SearchVectors:
         """
         if not isinstance(self.origin, str):
             check_embedding(collection, self.origin)
-        indexed = collection.index.kind == "hnsw" and not self.exact
-        template = _SEARCH_INDEX if indexed else _SEARCH_EXACTLY
-        rows = await self._run(connection, collection, template)
-        kind = "index" if indexed else "exact"
-        if indexed and rows[0]["is_there"] and _found(rows) < self.k:
+        settings = None if self.exact else scan_settings(collection, self.k, self.ef_search)
+        rows = await self._run(connection, collection, settings)
+        kind = "exact" if settings is None else "index"
+        if settings is not None and rows[0]["is_there"] and _found(rows) < self.k:
             # The scan gives up after a bounded number of rows, and a graph may have parts it cannot reach.
-            template = _SEARCH_EXACTLY
-            rows = await self._run(connection, collection, template)
+            settings = None
+            rows = await self._run(connection, collection, settings)
             kind = "finished_exactly"
         if not rows[0]["is_there"]:
             return Reading(snapshot_of(rows[0]), None)
@@ -146,13 +141,13 @@ class SearchVectors:
         if self.min_score is not None:
             hits = [hit for hit in hits if hit.score >= self.min_score]
         self.metrics.searches.labels(kind).inc()
-        explanation = await self._explain(connection, collection, template, kind) if self.explain else None
+        explanation = await self._explain(connection, collection, settings, kind) if self.explain else None
         return Reading(snapshot_of(rows[0]), Hits(hits, complete=True, explanation=explanation))
 
     async def _explain(
-        self, connection: Connection, collection: LiveCollection, template: str, kind: str
+        self, connection: Connection, collection: LiveCollection, settings: Mapping[str, str] | None, kind: str
     ) -> dict[str, Any]:
-        sql, values = self.statement(collection, template)
+        sql, values = self.statement(collection, settings)
         [plan] = orjson.loads(await connection.fetchval(_EXPLAIN + sql, *values))
         return {
             "scan": kind,
@@ -177,12 +172,14 @@ class SearchVectors:
         kept = orjson.loads(payload)
         return None if kept is None else Hits([Hit(*values) for values in kept[1]], complete=kept[0])
 
-    async def _run(self, connection: Connection, collection: LiveCollection, template: str) -> list[asyncpg.Record]:
-        sql, values = self.statement(collection, template)
+    async def _run(
+        self, connection: Connection, collection: LiveCollection, settings: Mapping[str, str] | None
+    ) -> list[asyncpg.Record]:
+        sql, values = self.statement(collection, settings)
         return await connection.fetch(sql, *values)
 
-    def statement(self, collection: LiveCollection, template: str) -> tuple[str, list[Any]]:
-        """The SQL and its parameters' values."""
+    def statement(self, collection: LiveCollection, settings: Mapping[str, str] | None) -> tuple[str, list[Any]]:
+        """The SQL and its parameters' values: through the index, scanned by these settings, or exactly."""
         filtered = filter_sql(self.filter, "f.metadata") if self.filter and self.filter.conditions else None
         values: list[Any] = list(filtered.values) if filtered else []
 
@@ -216,9 +213,11 @@ class SearchVectors:
             "filter_condition": f" AND ({filtered.condition})" if filtered else "",
             "embedding_join": f" JOIN {collection.embeddings} v ON v.id = nearest.id" if self.include.embedding else "",
         }
-        if template is _SEARCH_INDEX:
-            parts["ef_search"] = bind(str(min(max(self.ef_search, self.k), MAX_EF_SEARCH)), "text")
-        return template.format(**parts), values
+        if settings is None:
+            return _SEARCH_EXACTLY.format(**parts), values
+        made = [f"set_config('{name}', {bind(value, 'text')}, true)" for name, value in settings.items()]
+        made[0] += " AS first"
+        return _SEARCH_INDEX.format(settings=", ".join(made), **parts), values
 
     def _hit(self, row: asyncpg.Record, metric: Metric) -> Hit:
         distance: float = row["distance"]

@@ -5,7 +5,15 @@ from __future__ import annotations
 from aindusdb.client.api import Client
 from aindusdb.client.embeddings import encode_embedding
 from aindusdb.client.errors import ClientError, ProblemError, UnexpectedAnswerError, UnreachableError
-from aindusdb.client.models import BatchAnswer, Collection, CreatedCollection, Hit, OperationResult, SearchAnswer
+from aindusdb.client.models import (
+    BatchAnswer,
+    Collection,
+    CreatedCollection,
+    DescribedCollection,
+    Hit,
+    OperationResult,
+    SearchAnswer,
+)
 from aindusdb.client.retries import RetryPolicy
 
 __all__ = [
@@ -14,6 +22,7 @@ __all__ = [
     "ClientError",
     "Collection",
     "CreatedCollection",
+    "DescribedCollection",
     "Hit",
     "OperationResult",
     "ProblemError",

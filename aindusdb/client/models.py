@@ -18,7 +18,14 @@ class CollectionIndex(_Answer):
     lists: int | None = None
 
 
-class Collection(_Answer):
+class ActiveGeneration(_Answer):
+    """What searches read; without its index they are exact."""
+
+    generation: int
+    indexed: bool
+
+
+class DescribedCollection(_Answer):
     name: str
     collection_id: str
     dimension: int
@@ -30,7 +37,13 @@ class Collection(_Answer):
     version: int
 
 
-class CreatedCollection(Collection):
+class Collection(DescribedCollection):
+    """As reads show it."""
+
+    active: ActiveGeneration
+
+
+class CreatedCollection(DescribedCollection):
     position: int
     consistency_token: str
 

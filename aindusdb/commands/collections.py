@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from aindusdb.client import Client, Collection
+from aindusdb.client import Client, Collection, DescribedCollection
 from aindusdb.commands.output import JsonOption, UrlOption, print_json, printable, refusals, service_url, shortened
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The collection's name.")]
@@ -98,7 +98,7 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in options.items() if value is not None}
 
 
-def _show(collection: Collection, as_json: bool) -> None:
+def _show(collection: DescribedCollection, as_json: bool) -> None:
     if as_json:
         print_json(collection.model_dump(mode="json"))
         return
@@ -127,6 +127,6 @@ def _print_table(collections: list[Collection]) -> None:
     Console(highlight=False).print(table)
 
 
-def _index_text(collection: Collection) -> str:
+def _index_text(collection: DescribedCollection) -> str:
     index = collection.index.model_dump(mode="json", exclude_none=True)
     return " ".join([index.pop("kind"), *(f"{key}={value}" for key, value in index.items())])

@@ -13,7 +13,7 @@ from uuid import UUID
 
 import typer
 
-from aindusdb.client import Client, ClientError, Collection, ProblemError, RetryPolicy
+from aindusdb.client import Client, ClientError, DescribedCollection, ProblemError, RetryPolicy
 from aindusdb.commands.import_batches import batches
 from aindusdb.commands.import_display import ImportDisplay
 from aindusdb.commands.import_lines import BadLine, LineRules, read_lines, read_operation
@@ -189,7 +189,7 @@ def _digest(file: Path) -> str:
         return hashlib.file_digest(data, "sha256").hexdigest()
 
 
-def _existing(client: Client, name: str) -> Collection | None:
+def _existing(client: Client, name: str) -> DescribedCollection | None:
     try:
         return client.collection(name)
     except ProblemError as problem:

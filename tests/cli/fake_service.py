@@ -33,6 +33,7 @@ class FakeService:
         self.collections[name] = {
             "name": name, "collection_id": f"id-{number}", "dimension": dimension, "metric": metric, "type": "vector",
             "index": {"kind": "hnsw", "m": 16, "ef_construction": 64}, "model": None, "description": None,
+            "active": {"generation": 1, "indexed": True},
             "version": 1,
         }  # fmt: skip
         return self.collections[name]

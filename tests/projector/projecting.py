@@ -17,7 +17,8 @@ from projector.metrics import ProjectorMetrics
 from projector.runs import Layout, Run, run_of_log
 from projector.settings import ProjectorSettings
 from projector.source import EventSource, open_log_source
-from shared.postgres import Connection
+from projector.upkeep import Upkeep
+from shared.postgres import Connection, create_pool
 from tests.projector.read_model import ReadModel, empty, fold, read_log, stored
 from tests.servers import Databases
 
@@ -34,6 +35,7 @@ def projector_settings(databases: Databases, **changed: Any) -> ProjectorSetting
         "parking_attempts": 2,
         "parking_window_seconds": 0.1,
         "recheck_interval_seconds": 0.1,
+        "upkeep_interval_seconds": 0.05,
     }
     return ProjectorSettings(**(given | changed))
 
@@ -89,6 +91,18 @@ async def running_consumer(
     finally:
         consumer.stop()
         await asyncio.wait_for(running, PATIENCE_SECONDS)
+
+
+@asynccontextmanager
+async def running_upkeep(settings: ProjectorSettings) -> AsyncIterator[None]:
+    pool = await create_pool(settings.read_dsn.get_secret_value(), settings, min_size=0, max_size=2)
+    running = asyncio.create_task(Upkeep(settings).run(pool))
+    try:
+        yield
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        pool.terminate()
 
 
 async def until(condition: Callable[[], Any], what: str) -> None:

@@ -11,11 +11,13 @@ from uuid import UUID, uuid4
 import asyncpg
 import numpy as np
 import orjson
-from pgvector import Vector
+from pgvector import HalfVector, Vector
 from pgvector.asyncpg import register_vector
 
-from events_schema.collections import CollectionCreated, IndexKind, IndexSpec, Metric, VectorType
+from events_schema.collections import IndexKind, IndexSpec, Metric, VectorType
 from events_schema.embedding import EmbeddingSpec, Float32Array
+from projector.generations import COLUMNS, Generation, Shape, generation_of, insert_generation
+from projector.indexes import index_statement
 from projector.tables import create_tables
 from shared.read_model.tables import PROJECTION, embeddings_table, records_table
 
@@ -37,6 +39,7 @@ class ReadModel:
         self.connection = connection
         self.log_id = uuid4()
         self.position = 0
+        self._types: dict[UUID, VectorType] = {}
         self.ids: dict[str, UUID] = {}
         """Collections by name, the last of each."""
 
@@ -65,35 +68,52 @@ class ReadModel:
         index: IndexKind = "hnsw",
         tenant: str = TENANT,
     ) -> UUID:
-        created = CollectionCreated(
-            name=name,
-            collection_id=uuid4(),
-            metric=metric,
-            type=vector_type,
-            index=IndexSpec(kind=index),
-            embedding_spec=EmbeddingSpec(dimension=dimension),
-        )
+        collection_id = uuid4()
+        shape = Shape(EmbeddingSpec(dimension=dimension), metric, vector_type, IndexSpec(kind=index))
+        generation = Generation(collection_id, 1, shape, "active", indexed=index == "hnsw")
         async with self.connection.transaction():
             position = await self.advance()
-            await create_tables(self.connection, created, 1)
+            await create_tables(self.connection, generation)
+            await insert_generation(self.connection, generation)
             await self.connection.execute(
                 "INSERT INTO collections (collection_id, tenant, name, metric, type, index, embedding_spec, version,"
                 " position, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, 1, $8, $9, $9)",
-                created.collection_id,
+                collection_id,
                 tenant,
                 name,
                 metric,
                 vector_type,
-                created.index.model_dump_json(),
-                created.embedding_spec.model_dump_json(),
+                shape.index.model_dump_json(),
+                shape.spec.model_dump_json(),
                 position,
                 datetime.now(UTC),
             )
             await self.connection.execute(
-                "INSERT INTO collection_state VALUES ($1, 1, $2, $3)", created.collection_id, uuid4(), position
+                "INSERT INTO collection_state VALUES ($1, 1, $2, $3)", collection_id, uuid4(), position
             )
-        self.ids[name] = created.collection_id
-        return created.collection_id
+        self.ids[name] = collection_id
+        self._types[collection_id] = vector_type
+        return collection_id
+
+    async def index(self, collection_id: UUID, lists: int) -> None:
+        """Makes the IVFFlat index that the collection has been waiting for."""
+        row = await self.connection.fetchrow(
+            f"SELECT {COLUMNS} FROM generations g WHERE g.collection_id = $1", collection_id
+        )
+        assert row is not None
+        generation = generation_of(collection_id, row)
+        async with self.connection.transaction():
+            position = await self.advance()
+            await self.connection.execute(index_statement(generation.embeddings, generation.shape, lists))
+            await self.connection.execute(
+                "UPDATE generations SET indexed = true, lists = $2 WHERE collection_id = $1", collection_id, lists
+            )
+            await self.connection.execute(
+                "UPDATE collection_state SET revision = $2, position = $3 WHERE collection_id = $1",
+                collection_id,
+                uuid4(),
+                position,
+            )
 
     async def put(self, collection_id: UUID, rows: Sequence[Row], generation: int = 1) -> int:
         """Replaces what is there under these ids. Returns the position up to which the model now stands."""
@@ -111,7 +131,7 @@ class ReadModel:
                 ],
             )
             await self.connection.copy_records_to_table(
-                embeddings, records=[(row.id, _stored(row.embedding)) for row in rows]
+                embeddings, records=[(row.id, self._stored(collection_id, row.embedding)) for row in rows]
             )
             await self._record_change(collection_id)
         return self.position
@@ -155,6 +175,9 @@ class ReadModel:
                     f"ALTER TABLE {table(collection_id, 1)} RENAME TO {table(collection_id, 2)}"
                 )
             await self.connection.execute(
+                "UPDATE generations SET generation = 2 WHERE collection_id = $1", collection_id
+            )
+            await self.connection.execute(
                 "UPDATE collection_state SET generation = 2, revision = $2, position = $3 WHERE collection_id = $1",
                 collection_id,
                 uuid4(),
@@ -174,6 +197,6 @@ class ReadModel:
             )
         return position
 
-
-def _stored(embedding: Sequence[float] | Float32Array) -> Vector:
-    return Vector(np.asarray(embedding, dtype=np.float32))
+    def _stored(self, collection_id: UUID, embedding: Sequence[float] | Float32Array) -> Vector | HalfVector:
+        numbers = np.asarray(embedding, dtype=np.float32)
+        return HalfVector(numbers) if self._types[collection_id] == "halfvec" else Vector(numbers)

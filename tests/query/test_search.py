@@ -15,14 +15,13 @@ import pytest
 import pytest_asyncio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pgvector import Vector
 from pgvector.asyncpg import register_vector
 from prometheus_client import CollectorRegistry
 
 from events_schema.collections import IndexKind, Metric, VectorType
 from events_schema.embedding import Float32Array, encode
-from query_service import search
 from query_service.catalogue import LiveCollection
+from query_service.index_scans import scan_settings
 from query_service.metrics import QueryMetrics
 from query_service.polls import take_poll
 from query_service.search import Include, SearchVectors
@@ -118,7 +117,7 @@ async def test_min_score_leaves_out_what_is_farther(service: httpx.AsyncClient) 
 
 @pytest.mark.parametrize("metric", ["cosine", "l2", "ip"])
 @pytest.mark.parametrize("vector_type", ["vector", "halfvec"])
-@pytest.mark.parametrize("index", ["hnsw", "none"])
+@pytest.mark.parametrize("index", ["hnsw", "ivfflat", "none"])
 async def test_every_kind_of_collection_answers_exact_and_other_searches(
     service: httpx.AsyncClient, read_model: ReadModel, metric: Metric, vector_type: VectorType, index: IndexKind
 ) -> None:
@@ -126,25 +125,13 @@ async def test_every_kind_of_collection_answers_exact_and_other_searches(
     collection_id = await read_model.create(name, DIMENSION, metric=metric, vector_type=vector_type, index=index)
     matrix = _EMBEDDINGS[:200]
     stored = matrix.astype(np.float16).astype(np.float32) if vector_type == "halfvec" else matrix
-    if vector_type == "halfvec":
-        async with read_model.connection.transaction():
-            table = f"embeddings_{collection_id.hex}_g1"
-            records = f"records_{collection_id.hex}_g1"
-            for n in range(200):
-                await read_model.connection.execute(
-                    f"INSERT INTO {table} VALUES ($1, $2::vector::halfvec)", _vector_id(n), Vector(matrix[n])
-                )
-                await read_model.connection.execute(
-                    f"INSERT INTO {records} VALUES ($1, NULL, '{{}}', now(), now(), 1, 1)", _vector_id(n)
-                )
-    else:
-        await read_model.put(collection_id, [Row(_vector_id(n), matrix[n]) for n in range(200)])
-    position = await read_model.advance()
+    await read_model.put(collection_id, [Row(_vector_id(n), matrix[n]) for n in range(200)])
+    if index == "ivfflat":
+        await read_model.index(collection_id, lists=1)
     query = _EMBEDDINGS[500]
     asked = query.astype(np.float16).astype(np.float32) if vector_type == "halfvec" else query
     distances = _DISTANCES[metric](stored, asked)
     expected = np.argsort(distances, kind="stable")[:10]
-    del position
     await asyncio.sleep(0.03)
     for exact in (True, False):
         hits = (await _search(service, name, embedding=query, exact=exact, ef_search=400))["hits"]
@@ -224,8 +211,10 @@ def _query(k: int, ef_search: int, parsed: Filter | None = None) -> SearchVector
     )
 
 
-async def _explained(databases: Databases, query: SearchVectors, template: str) -> str:
-    sql, values = query.statement(await _live(databases, "articles"), template)
+async def _explained(databases: Databases, query: SearchVectors, *, exact: bool = False) -> str:
+    collection = await _live(databases, "articles")
+    settings = None if exact else scan_settings(collection, query.k, query.ef_search)
+    sql, values = query.statement(collection, settings)
     literals = [f"'[{','.join(map(str, one))}]'" if isinstance(one, np.ndarray) else f"'{one}'" for one in values]
     for number in reversed(range(len(literals))):
         sql = sql.replace(f"${number + 1}::", f"{literals[number]}::")
@@ -235,13 +224,13 @@ async def _explained(databases: Databases, query: SearchVectors, template: str) 
 
 @pytest.mark.usefixtures("articles")
 async def test_the_search_uses_the_hnsw_index_and_the_exact_one_does_not(databases: Databases) -> None:
-    assert "_hnsw" in await _explained(databases, _query(10, 40), search._SEARCH_INDEX)
-    assert "_hnsw" not in await _explained(databases, _query(10, 40), search._SEARCH_EXACTLY)
+    assert "_hnsw" in await _explained(databases, _query(10, 40))
+    assert "_hnsw" not in await _explained(databases, _query(10, 40), exact=True)
 
 
 @pytest.mark.usefixtures("articles")
 async def test_a_filtered_search_of_low_selectivity_uses_the_hnsw_index(databases: Databases) -> None:
-    plan = await _explained(databases, _query(10, 40, parse_filter({"rare": False})), search._SEARCH_INDEX)
+    plan = await _explained(databases, _query(10, 40, parse_filter({"rare": False})))
     assert "_hnsw" in plan
 
 
@@ -250,7 +239,7 @@ async def test_ef_search_takes_effect_in_the_statement_that_brings_it(databases:
     """A wider search touches more of the graph; the session's own setting stays what it was."""
     touched = []
     for ef_search in (1, 400, 1):
-        plan = await _explained(databases, _query(1, ef_search), search._SEARCH_INDEX)
+        plan = await _explained(databases, _query(1, ef_search))
         scan = plan[plan.index("_hnsw") :]
         buffers = scan[scan.index("Buffers:") :].splitlines()[0]
         touched.append(int(buffers.split("hit=")[1].split()[0]))
