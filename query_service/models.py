@@ -315,8 +315,6 @@ class HistoryAnswer(BaseModel):
                     "collection_id": "019a7f52-6d0c-7a33-9d2e-3f1f8a1c5b70",
                     "actor": "anonymous",
                     "request_id": "019a7f52-7b1d-7a10-9c4b-2d3e4f506172",
-                    "correlation_id": "019a7f52-7b1d-7a10-9c4b-2d3e4f506172",
-                    "causation_id": "019a7f52-7b1d-7a10-9c4b-2d3e4f506172",
                     "id": "a-1",
                     "changed": ["content", "embedding", "metadata"],
                     "embeddings": [{"provider": "client", "model": "e5-small", "dimension": 3}],
@@ -329,7 +327,7 @@ class HistoryAnswer(BaseModel):
     )
 
     items: list[EventItem]
-    next_cursor: str | None
+    next_cursor: NextCursor
     freshness: FreshnessAnswer
 
 

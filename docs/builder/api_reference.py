@@ -17,7 +17,7 @@ from command_service.app import create_app as create_command_service
 from command_service.settings import CommandSettings
 from docs.builder.errors import MissingExampleError
 from docs.builder.markdown import block, json_block, table
-from docs.builder.schema_tables import Components, FieldRow, Schema, meaning, ordered
+from docs.builder.schema_tables import Components, FieldRow, Schema, completed, meaning
 from query_service.app import create_app as create_query_service
 from query_service.settings import QuerySettings
 
@@ -174,7 +174,7 @@ def _example(operation: _Operation, components: Components, schema: Schema, what
     examples = components.resolve(schema).get("examples")
     if not examples:
         raise MissingExampleError(operation.call, what)
-    return ordered(examples[0], schema, components)
+    return completed(examples[0], schema, components)
 
 
 def _curl(operation: _Operation, components: Components, body: Schema | None) -> str:

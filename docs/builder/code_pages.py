@@ -13,7 +13,7 @@ from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.builders.html import StandaloneHTMLBuilder
 
-from docs.builder.repository import ROOT, is_in_repository, repository_files
+from docs.builder.repository import DOCS, ROOT, is_in_repository, repository_files
 
 _LANGUAGES = {".json": "json", ".md": "markdown", ".py": "python", ".toml": "toml", ".yaml": "yaml", ".yml": "yaml"}
 
@@ -30,9 +30,10 @@ class CodePages:
         docname = app.env.current_document.docname
         folder = Path(app.env.doc2path(docname)).parent
         for node in [*doctree.findall(addnodes.download_reference), *doctree.findall(addnodes.pending_xref)]:
-            # A link to a page has a domain; what Sphinx knows nothing of has none.
-            aim = (folder / node["reftarget"]).resolve()
-            if node["refdomain"] is None and is_in_repository(aim):
+            target: str = node["reftarget"]
+            # A page, or what would be one if it lay in docs/, is named without its ending.
+            aim = (DOCS / f"{target}.md" if node["refdomain"] == "doc" else folder / target).resolve()
+            if target not in app.env.found_docs and is_in_repository(aim):
                 self._linked.add(aim)
                 uri = app.builder.get_relative_uri(docname, _page_name(aim))
                 node.replace_self(nodes.reference("", "", *node.children, refuri=uri, internal=True))

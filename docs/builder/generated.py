@@ -11,6 +11,7 @@ from functools import cache, partial
 
 from docs.builder.api_reference import operations, tags
 from docs.builder.errors import UnknownPartError
+from docs.builder.event_reference import event_types
 from docs.builder.metrics_reference import METRICS_PROCESSES, metrics_of
 from docs.builder.settings_reference import SETTINGS_GROUPS, settings_of
 
@@ -35,6 +36,7 @@ def unshown_parts(pages: Iterable[str]) -> list[str]:
 def _parts() -> Mapping[str, Callable[[], str]]:
     return {
         **{f"operations {tag}": partial(operations, tag) for tag in tags()},
+        "event types": event_types,
         **{f"settings {group}": partial(settings_of, group) for group in SETTINGS_GROUPS},
         **{f"metrics {process}": partial(metrics_of, process) for process in METRICS_PROCESSES},
     }

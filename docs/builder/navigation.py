@@ -6,12 +6,15 @@ from collections.abc import Mapping, Sequence
 
 _BELOW: Mapping[str, Sequence[tuple[str, Sequence[str]]]] = {
     "index": (
-        ("Use it", ("quickstart", "api/README", "problems/README")),
+        ("Use it", ("quickstart", "concepts/README", "api/README", "problems/README")),
         ("Run it", ("operations/README",)),
         ("How it is made", ("architecture", "decisions/README")),
     ),
-    "api/README": (("", ("collections", "vectors", "*")),),
-    "operations/README": (("", ("settings", "metrics")),),
+    "concepts/README": (
+        ("", ("events", "positions", "freshness", "collections", "writing", "embeddings", "generations")),
+    ),
+    "api/README": (("", ("collections", "vectors", "history")),),
+    "operations/README": (("", ("settings", "metrics", "databases", "kafka", "backups")),),
     "problems/README": (("", ("*",)),),
     "decisions/README": (("", ("*",)),),
 }

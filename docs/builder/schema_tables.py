@@ -101,20 +101,19 @@ def meaning(schema: Schema) -> str:
     return ""
 
 
-def ordered(example: Any, schema: Schema, components: Components) -> Any:
-    """The example with its fields in the schema's order."""
+def completed(example: Any, schema: Schema, components: Components) -> Any:
+    """The example with its fields in the schema's order, and with the nulls that FastAPI takes out of examples."""
     resolved = components.resolve(schema)
     if isinstance(example, list):
-        return [ordered(one, resolved.get("items", {}), components) for one in example]
-    if not isinstance(example, dict):
+        return [completed(one, resolved.get("items", {}), components) for one in example]
+    if not isinstance(example, dict) or "properties" not in resolved:
         return example
-    properties = resolved.get("properties", {})
-    return {
-        name: ordered(example[name], properties.get(name, {}), components)
-        for name in sorted(
-            example, key=lambda name: list(properties).index(name) if name in properties else len(properties)
-        )
+    fields = {
+        name: completed(example[name], field, components) if name in example else None
+        for name, field in resolved["properties"].items()
+        if name in example or (name in resolved.get("required", ()) and {"type": "null"} in field.get("anyOf", ()))
     }
+    return {**fields, **{name: value for name, value in example.items() if name not in fields}}
 
 
 def _range(schema: Schema, least: str, most: str, unit: str) -> str:

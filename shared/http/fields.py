@@ -32,5 +32,5 @@ VectorId = Annotated[
 
 
 def example(document: dict[str, Any]) -> ConfigDict:
-    """The part of a model's configuration that shows it in the API's documents. A null does not get there."""
+    """The part of a model's configuration that shows it in the API's documents; a null need not be there."""
     return ConfigDict(json_schema_extra={"examples": [document]})

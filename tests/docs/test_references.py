@@ -13,6 +13,7 @@ from docs.builder.errors import MissingExampleError, UndescribedSettingError, Un
 from docs.builder.generated import unshown_parts, with_generated_parts
 from docs.builder.metrics_reference import metrics_of
 from docs.builder.repository import DOCS
+from docs.builder.schema_tables import Components, completed
 from docs.builder.settings_reference import SETTINGS_GROUPS, settings_of
 from shared.http.problems import PROBLEMS
 from shared.settings import ProcessSettings
@@ -59,7 +60,8 @@ def examples() -> list[tuple[str, Any]]:
 def test_an_example_is_as_its_schema_says(name: str, example: Any) -> None:
     document = openapi()
     schema = {"$ref": f"#/components/schemas/{name}", "components": document["components"]}
-    jsonschema.Draft202012Validator(schema).validate(example)
+    whole = completed(example, schema, Components(document["components"]["schemas"]))
+    jsonschema.Draft202012Validator(schema).validate(whole)
 
 
 def test_a_model_without_an_example_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
