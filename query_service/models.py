@@ -381,6 +381,13 @@ COLLECTION_EXAMPLE = {
     "metric": "cosine",
     "type": "vector",
     "index": {"kind": "hnsw", "m": 16, "ef_construction": 64},
+    "active": {
+        "generation": 1,
+        "metric": "cosine",
+        "type": "vector",
+        "index": {"kind": "hnsw", "m": 16, "ef_construction": 64},
+        "indexed": True,
+    },
     "model": "e5-small",
     "description": "Articles on wings",
     "version": 1,
