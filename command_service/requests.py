@@ -8,6 +8,7 @@ from typing import Annotated
 
 from fastapi import Depends, Header, Path, Request
 from pydantic import AfterValidator
+from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 
 from command_service.domain.collections import Collection
@@ -41,8 +42,12 @@ def _if_match(value: str | None) -> str | None:
 
 
 IfMatch = Annotated[
-    str | None,
-    Header(alias="If-Match", description="The ETag of the version that the write expects."),
+    str | SkipJsonSchema[None],
+    Header(
+        alias="If-Match",
+        description="The ETag of the version that the write expects.",
+        json_schema_extra={"pattern": r'^"\d{1,10}"$'},
+    ),
     AfterValidator(_if_match),
 ]
 
@@ -55,10 +60,11 @@ async def command_context(
     request: Request,
     service: Service,
     idempotency_key: Annotated[
-        str | None,
+        str | SkipJsonSchema[None],
         Header(
             alias="Idempotency-Key",
             description="1 to 255 printable ASCII characters. The same request under the same key takes effect once.",
+            json_schema_extra={"pattern": "^[ -~]{1,255}$"},
         ),
     ] = None,
 ) -> CommandContext:

@@ -20,6 +20,8 @@ _SMALLEST_NORMAL = float(np.finfo(np.float32).tiny)
 _LARGEST = float(np.finfo(np.float32).max)
 _LARGEST_SQUARED_NORM = 2.0**125
 _NUMBERS = {int, float}
+_BASE64_PATTERN = "^([A-Za-z0-9+/]{16})*([A-Za-z0-9+/]{6}==|[A-Za-z0-9+/]{11}=)?$"
+"""Three numbers are 16 characters; one or two at the end are padded."""
 
 
 def read_embedding(value: Any) -> Float32Array:
@@ -84,7 +86,7 @@ EmbeddingInput = Annotated[
                         "description": "Numbers, or base64 of little-endian 32-bit floats.",
                         "oneOf": [
                             {"type": "array", "items": {"type": "number"}, "minItems": 1, "maxItems": MAX_DIMENSION},
-                            {"type": "string", "contentEncoding": "base64", "minLength": 4},
+                            {"type": "string", "contentEncoding": "base64", "minLength": 8, "pattern": _BASE64_PATTERN},
                         ],
                     }
                 ]

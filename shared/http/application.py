@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 from shared.beside_the_loop import beside_the_loop
 from shared.http.middleware import RequestMiddleware
 from shared.http.problem_pages import problem_page_routes
-from shared.http.problems import FieldError, ProblemError
+from shared.http.problems import PROBLEM_JSON, FieldError, ProblemError
 from shared.http.unpacking import ENCODINGS
 from shared.principal import Permission
 from shared.settings import HttpSettings
@@ -96,6 +96,18 @@ def _check_media_type(request: Request) -> None:
         )
 
 
+class _Service(FastAPI):
+    def openapi(self) -> dict[str, Any]:
+        """Refusals are problems only: FastAPI documents a response's model as plain JSON besides."""
+        document = super().openapi()
+        for operations in document["paths"].values():
+            for operation in operations.values():
+                for answer in operation["responses"].values():
+                    if PROBLEM_JSON in answer.get("content", ()):
+                        answer["content"].pop("application/json", None)
+        return document
+
+
 def permission(needed: Permission) -> dict[str, Any]:
     """The `openapi_extra` that declares what a route's caller must be allowed to do."""
     return {_PERMISSION: needed.value}
@@ -118,7 +130,7 @@ def create_application(
     Raises:
         UndeclaredRouteError: a route under the API prefix declares no permission.
     """
-    application = FastAPI(
+    application = _Service(
         title=title,
         version=version,
         description=description,

@@ -7,7 +7,13 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-from events_schema.streams import MAX_VECTOR_ID_CHARACTERS, NAME_PATTERN, is_name, vector_id_fault
+from events_schema.streams import (
+    MAX_VECTOR_ID_CHARACTERS,
+    NAME_PATTERN,
+    RESERVED_VECTOR_IDS,
+    is_name,
+    vector_id_fault,
+)
 
 
 def _name(value: str) -> str:
@@ -27,8 +33,16 @@ Name = Annotated[str, AfterValidator(_name), Field(json_schema_extra={"pattern":
 VectorId = Annotated[
     str,
     AfterValidator(_vector_id),
-    Field(json_schema_extra={"minLength": 1, "maxLength": MAX_VECTOR_ID_CHARACTERS}),
+    Field(
+        json_schema_extra={
+            "minLength": 1,
+            "maxLength": MAX_VECTOR_ID_CHARACTERS,
+            "pattern": r"^[^\u0000-\u001f\u007f-\u009f/]+$",
+            "not": {"enum": [".", "..", *sorted(RESERVED_VECTOR_IDS)]},
+        }
+    ),
 ]
+"""What a schema cannot say: at most 512 bytes of UTF-8, in normalization form NFC."""
 
 
 def example(document: dict[str, Any]) -> ConfigDict:

@@ -5,20 +5,27 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
+from typing import Literal
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from pydantic import BaseModel
 
 from shared.http.application import permission
-from shared.http.problems import ProblemError
+from shared.http.problems import ProblemError, documented
 from shared.principal import Permission
 
 CHECK_TIMEOUT_SECONDS = 2.0
 
 Check = Callable[[], Awaitable[str | None]]
 """Answers None when all is well, else a sentence that says what is wrong."""
+
+
+class ReadyAnswer(BaseModel):
+    status: Literal["ready"]
+    checks: dict[str, Literal["ok"]]
 
 
 def health_router(checks: Mapping[str, Check], registry: CollectorRegistry) -> APIRouter:
@@ -29,7 +36,13 @@ def health_router(checks: Mapping[str, Check], registry: CollectorRegistry) -> A
     async def health() -> dict[str, str]:
         return {"status": "alive"}
 
-    @router.get("/ready", openapi_extra=public, summary="Whether the process can do its work")
+    @router.get(
+        "/ready",
+        openapi_extra=public,
+        summary="Whether the process can do its work",
+        response_model=ReadyAnswer,
+        responses=documented("dependency-unavailable"),
+    )
     async def ready() -> JSONResponse:
         results = await asyncio.gather(*(_run(check) for check in checks.values()))
         found = dict(zip(checks, results, strict=True))

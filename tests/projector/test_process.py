@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 
 import httpx
 from redis.asyncio import Redis
@@ -16,44 +13,24 @@ from aindusdb.local_stack.ports import free_port
 from events_schema.notifications import CHANGES_CHANNEL, ChangeNotification
 from projector.announcer import ChangeAnnouncer
 from shared.event_log import read_events, read_log_id
+from tests.processes import running_process
 from tests.projector.log_writer import LogWriter
 from tests.projector.projecting import Projection, until
 from tests.servers import Databases, connected
 
 
-@asynccontextmanager
-async def _running(
+def _running(
     databases: Databases, **environment: str
-) -> AsyncIterator[tuple[asyncio.subprocess.Process, httpx.AsyncClient]]:
-    port = free_port()
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
+) -> AbstractAsyncContextManager[tuple[asyncio.subprocess.Process, httpx.AsyncClient]]:
+    return running_process(
         "projector",
-        env={
-            **os.environ,
+        **{
             "AINDUSDB_EVENTS_DSN": databases.projector_events_dsn,
             "AINDUSDB_READ_DSN": databases.read_dsn,
-            "AINDUSDB_PORT": str(port),
             "AINDUSDB_METRICS_INTERVAL_SECONDS": "0.1",
             **environment,
         },
     )
-    try:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
-            await until(lambda: _answers(client), "the process did not start")
-            yield process, client
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-
-
-async def _answers(client: httpx.AsyncClient) -> bool:
-    try:
-        return (await client.get("/health")).status_code == httpx.codes.OK
-    except httpx.TransportError:
-        return False
 
 
 async def _readiness(client: httpx.AsyncClient) -> tuple[int, str]:

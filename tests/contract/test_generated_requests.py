@@ -1,0 +1,152 @@
+"""Requests made up from the OpenAPI documents: each is answered as the documents say, and none with a 5xx."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import httpx
+import pytest
+import pytest_asyncio
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from schemathesis import GenerationMode
+from schemathesis.core.result import Ok
+from schemathesis.specs.openapi.checks import positive_data_acceptance
+
+from tests.contract.documents import DOCUMENTS
+from tests.processes import running_process
+from tests.projector.projecting import Projection
+from tests.servers import Databases, connected
+
+Operation: TypeAlias = schemathesis.APIOperation[Any, Any, Any, Any]
+Case: TypeAlias = schemathesis.Case[Any]
+
+EXAMPLES = 25
+"""For each operation: about 350 requests to each service."""
+
+# No schema can say whether there is a vector, how a token is signed, or how long a collection's embeddings are.
+NOT_CHECKED: list[schemathesis.CheckFunction] = [positive_data_acceptance]
+
+_embeddings = st.lists(st.integers(1, 9) | st.floats(-9, -1, width=32), min_size=3, max_size=3)
+_filters = st.sampled_from([{}, {"lang": "en"}, {"lang": {"$eq": None}}, {"a.b": 1}])
+
+
+COLLECTIONS = ("held", "doomed", "default")
+"""Each of three dimensions, with the vectors `a` and `b`. `doomed` is for what deletes a collection."""
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """The base addresses of the services, by name, and a token of what they hold."""
+
+    addresses: dict[str, str]
+    token: str
+
+
+@pytest_asyncio.fixture(scope="module")
+async def running(databases: Databases, redis_url: str) -> AsyncIterator[Running]:
+    common = {"AINDUSDB_SIGNING_KEYS": "test-key", "AINDUSDB_REDIS_URL": redis_url}
+    async with (
+        running_process("command_service", AINDUSDB_EVENTS_DSN=databases.events_dsn, **common) as (_, command),
+        running_process(
+            "query_service",
+            AINDUSDB_READ_DSN=databases.read_reader_dsn,
+            AINDUSDB_EVENTS_DSN=databases.events_reader_dsn,
+            **common,
+        ) as (_, query),
+        connected(databases.events_dsn) as log,
+        connected(databases.read_dsn) as read,
+    ):
+        token = ""
+        for name in COLLECTIONS:
+            await _accepted(command.post("/api/v1/collections", json={"name": name, "dimension": 3}))
+            token = await _accepted(command.post(f"/api/v1/collections/{name}/vectors/batch", json=_VECTORS))
+        await Projection(databases, log, read).catch_up()
+        yield Running({"command_service": str(command.base_url), "query_service": str(query.base_url)}, token)
+
+
+_VECTORS = {
+    "operations": [
+        {"op": "upsert", "id": "a", "embedding": [1, 2, 3], "content": "text", "metadata": {"lang": "en"}},
+        {"op": "upsert", "id": "b", "embedding": [0, 1, 0]},
+    ]
+}
+
+
+async def _accepted(sending: Awaitable[httpx.Response]) -> str:
+    answer = await sending
+    assert answer.is_success, answer.text
+    token: str = answer.json()["consistency_token"]
+    return token
+
+
+def _operations() -> Iterator[Any]:
+    for service, document in DOCUMENTS.items():
+        for result in schemathesis.openapi.from_dict(document).get_all_operations():
+            assert isinstance(result, Ok)
+            operation = result.ok()
+            yield pytest.param(service, operation, id=f"{service} {operation.label}")
+
+
+@pytest.mark.parametrize(("service", "operation"), list(_operations()))
+def test_answers_are_what_the_document_says(running: Running, service: str, operation: Operation) -> None:
+    answered: Counter[int] = Counter()
+
+    @given(_cases(operation, running.token))
+    @settings(
+        max_examples=EXAMPLES,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    def ask(case: Case) -> None:
+        answer = case.call(base_url=running.addresses[service])
+        answered[answer.status_code] += 1
+        case.validate_response(answer, excluded_checks=NOT_CHECKED)
+
+    ask()
+    assert any(200 <= status < 300 for status in answered), f"no request was accepted: {answered}"
+
+
+@st.composite
+def _cases(draw: st.DrawFn, operation: Operation, token: str) -> Case:
+    """What the document allows, made to fit what the service holds or not, and what it does not allow."""
+    nothing_to_get_wrong = not operation.body and not list(operation.iter_parameters())
+    kind = "allowed" if nothing_to_get_wrong else draw(st.sampled_from(["fitting", "allowed", "not allowed"]))
+    mode = GenerationMode.NEGATIVE if kind == "not allowed" else GenerationMode.POSITIVE
+    case: Case = draw(operation.as_strategy(generation_mode=mode))
+    if kind == "fitting":
+        _fit(draw, case, token)
+    return case
+
+
+def _fit(draw: st.DrawFn, case: Case, token: str) -> None:
+    if "name" in case.path_parameters:
+        deletes_it = case.operation.label == "DELETE /api/v1/collections/{name}"
+        case.path_parameters["name"] = "doomed" if deletes_it else "held"
+    if "id" in case.path_parameters:
+        case.path_parameters["id"] = draw(st.sampled_from(["a", "b"]))
+    case.headers.pop("X-Consistency-Token", None)
+    if "If-Match" in case.headers:
+        case.headers["If-Match"] = draw(st.sampled_from(['"1"', '"77"']))
+    for name in ("cursor", "consistency_token"):
+        case.query.pop(name, None)
+    if draw(st.booleans()):
+        case.headers["X-Consistency-Token"] = token
+    body: Any = case.body
+    if isinstance(body, dict):
+        body.pop("consistency_token", None)
+        if "filter" in body:
+            body["filter"] = draw(_filters)
+        if case.operation.label.endswith("/search"):
+            for other in ("id", "query"):
+                body.pop(other, None)
+            body["embedding"] = None
+        for fields in (body, *body.get("operations", ())):
+            if "embedding" in fields:
+                fields["embedding"] = draw(_embeddings)
