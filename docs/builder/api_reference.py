@@ -47,7 +47,7 @@ def tags() -> list[str]:
 
 
 def operations(tag: str) -> str:
-    """All operations with this tag, each a section of the second level.
+    """All operations with this tag, each a section of the second level of a page in docs/api.
 
     Raises:
         MissingExampleError
@@ -92,7 +92,7 @@ def _section(operation: _Operation, twin: _Operation | None, components: Compone
     if parameters := content.get("parameters"):
         parts += [
             "**Parameters**\n",
-            table(("name", "in", "type", "meaning"), map(_parameter_row(components), parameters)),
+            table(("name", "in", "type", "meaning"), (_parameter_row(one, components) for one in parameters)),
         ]
     body = _schema_of(content.get("requestBody"))
     if body is not None:
@@ -103,15 +103,12 @@ def _section(operation: _Operation, twin: _Operation | None, components: Compone
     return "\n".join(parts)
 
 
-def _parameter_row(components: Components) -> Any:
-    def row(parameter: Mapping[str, Any]) -> tuple[str, str, str, str]:
-        schema = parameter["schema"]
-        default = f" Default: `{json.dumps(schema['default'])}`." if "default" in schema else ""
-        kind = components.type_text(schema).removesuffix(" or null")
-        said = parameter.get("description") or meaning(schema)
-        return f"`{parameter['name']}`", parameter["in"], kind, said + default
-
-    return row
+def _parameter_row(parameter: Mapping[str, Any], components: Components) -> tuple[str, str, str, str]:
+    schema = parameter["schema"]
+    default = f" Default: `{json.dumps(schema['default'])}`." if "default" in schema else ""
+    kind = components.type_text(schema).removesuffix(" or null")
+    said = parameter.get("description") or meaning(schema)
+    return f"`{parameter['name']}`", parameter["in"], kind, said + default
 
 
 def _schema_of(content: Mapping[str, Any] | None) -> Schema | None:

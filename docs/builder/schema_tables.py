@@ -54,6 +54,9 @@ class Components:
             yield from self._rows_within(field, path, variant)
 
     def _rows_within(self, field: Schema, path: str, variant: str | None) -> Iterator[FieldRow]:
+        present = [one for one in field.get("anyOf", ()) if one != {"type": "null"}]
+        if len(present) == 1:
+            field = self.resolve(present[0])
         if field.get("type") == "array":
             item = self.resolve(field.get("items", {}))
             if "discriminator" in item:
@@ -78,13 +81,17 @@ class Components:
         if kind == "array":
             item = self.resolve(field.get("items", {}))
             inner = "objects" if "discriminator" in item else self._plural(item)
-            return f"array of {_range(field, 'minItems', 'maxItems', '')}{inner}"
+            return " ".join(filter(None, ("array of", _range(field, "minItems", "maxItems"), inner)))
         if "contentEncoding" in field:
             return f"{field['contentEncoding']} text"
-        if "pattern" in field:
-            return f"{kind}, `{field['pattern']}`"
-        limits = _range(field, "minimum", "maximum", "") or _range(field, "minLength", "maxLength", "characters")
-        return f"{field.get('format', kind)}{', ' + limits.strip() if limits else ''}"
+        characters = _range(field, "minLength", "maxLength")
+        parts = (
+            field.get("format", kind),
+            _range(field, "minimum", "maximum"),
+            f"{characters} characters" if characters else "",
+            f"`{field['pattern']}`" if "pattern" in field else "",
+        )
+        return ", ".join(filter(None, parts))
 
     def _plural(self, item: Schema) -> str:
         if "enum" in item:
@@ -116,12 +123,11 @@ def completed(example: Any, schema: Schema, components: Components) -> Any:
     return {**fields, **{name: value for name, value in example.items() if name not in fields}}
 
 
-def _range(schema: Schema, least: str, most: str, unit: str) -> str:
+def _range(schema: Schema, least: str, most: str) -> str:
     low, high = schema.get(least), schema.get(most)
     if high is None:
-        return f"at least {low:,g} {unit} " if low else ""
-    text = f"{low:,.0f} to {high:,.0f}" if low is not None else f"at most {high:,.0f}"
-    return f"{text} {unit} "
+        return f"at least {low:,g}" if low else ""
+    return f"at most {high:,.0f}" if low is None else f"{low:,.0f} to {high:,.0f}"
 
 
 def _listed(texts: list[str]) -> str:
