@@ -46,9 +46,9 @@ class ProcessSettings(BaseSettings):
     drain_timeout_seconds: int = Field(default=20, ge=0, le=300)
     """How long what is under way may take after SIGTERM."""
     pool_min_size: int = Field(default=5, ge=1, le=100)
-    """Connections that a pool opens at once, where it does not begin empty."""
+    """Without effect: every pool begins empty, so that a process starts without its databases."""
     pool_max_size: int = Field(default=20, ge=1, le=200)
-    """Connections that a pool opens at most."""
+    """Connections that the query service opens at most to each read server; other pools have a few."""
     command_timeout_seconds: float = Field(default=60.0, gt=0)
     """How long a statement may take that has no limit of its own."""
     statement_cache_size: int = Field(default=1024, ge=0)
