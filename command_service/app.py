@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from importlib.metadata import version
 
 from fastapi import FastAPI
@@ -11,16 +13,21 @@ from prometheus_client import CollectorRegistry
 
 from command_service.collection_routes import router as collection_router
 from command_service.command_bus import CommandBus
+from command_service.embedding_table import EmbeddingTable
 from command_service.notifier import AppendNotifier
 from command_service.problems import problem_of
 from command_service.service import CommandService
 from command_service.settings import CommandSettings
 from command_service.vector_routes import vector_router
+from shared.embedding.caches import RedisCache
+from shared.embedding.composition import create_embedder
+from shared.embedding.embedder import TextEmbedder
 from shared.event_log import read_log_id
 from shared.http.application import create_application
 from shared.http.health import Check, health_router
 from shared.postgres import Pool, create_pool
 from shared.principal import Principal
+from shared.redis import SideCache, open_redis
 from shared.tokens import Signer
 
 _DESCRIPTION = """Every change is an immutable event in a Postgres log. Each answer carries a `consistency_token`:
@@ -31,6 +38,13 @@ def create_app(settings: CommandSettings, registry: CollectorRegistry) -> FastAP
     holder: dict[str, Pool] = {}
     notifier = AppendNotifier(settings)
     bus = CommandBus(settings, notifier, registry)
+    table = EmbeddingTable(
+        lambda: holder["events"],
+        max_age=timedelta(days=settings.embedding_table_days),
+        max_rows=settings.embedding_table_rows,
+    )
+    redis = None if settings.redis_url is None else SideCache(open_redis(settings.redis_url.get_secret_value()))
+    embedder = create_embedder(settings, registry, [*([] if redis is None else [RedisCache(redis)]), table])
 
     @asynccontextmanager
     async def lifespan(application: FastAPI) -> AsyncIterator[None]:
@@ -38,15 +52,20 @@ def create_app(settings: CommandSettings, registry: CollectorRegistry) -> FastAP
         pool = await create_pool(settings.events_dsn.get_secret_value(), settings, min_size=0, max_size=4)
         holder["events"] = pool
         application.state.service = CommandService(
-            bus, pool, Signer(settings.signing_key_list()), Principal(settings.tenant, settings.actor)
+            bus, pool, Signer(settings.signing_key_list()), Principal(settings.tenant, settings.actor), embedder
         )
+        housekeeping = asyncio.create_task(table.keep_house(), name="embedding-housekeeping")
         await notifier.start()
         await bus.start()
         try:
             yield
         finally:
+            housekeeping.cancel()
+            await embedder.close()
             await bus.stop()
             await notifier.stop()
+            if redis is not None:
+                await redis.close()
             pool.terminate()
 
     return create_application(
@@ -59,7 +78,11 @@ def create_app(settings: CommandSettings, registry: CollectorRegistry) -> FastAP
             collection_router,
             vector_router("/collections/{name}/vectors", named=True),
             vector_router("/vectors", named=False),
-            health_router({"event_database": _event_database_check(holder)}, registry),
+            health_router(
+                {"event_database": _event_database_check(holder)},
+                registry,
+                optional={"embedding": _embedding_check(embedder)},
+            ),
         ],
         lifespan=lifespan,
         problem_of=problem_of,
@@ -71,5 +94,12 @@ def _event_database_check(holder: dict[str, Pool]) -> Check:
         async with holder["events"].acquire() as connection:
             await read_log_id(connection)
         return None
+
+    return check
+
+
+def _embedding_check(embedder: TextEmbedder) -> Check:
+    async def check() -> str | None:
+        return embedder.fault()
 
     return check

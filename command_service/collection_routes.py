@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastapi import APIRouter
 from fastapi.responses import Response
 from uuid_utils.compat import uuid7
 
 from command_service.domain.commands import CommandContext, CreateCollection, DeleteCollection, UpdateCollection
-from command_service.models import CollectionWritten, CreateCollectionRequest, UpdateCollectionRequest
+from command_service.models import (
+    DEFAULT_DIMENSION,
+    CollectionWritten,
+    CreateCollectionRequest,
+    UpdateCollectionRequest,
+)
 from command_service.outcomes import CollectionOutcome
 from command_service.requests import CollectionName, Context, IfMatch, Service, expected_version
 from command_service.service import CommandService
 from events_schema.embedding import EmbeddingSpec
 from shared.http.application import API_PREFIX, StrictRoute, permission
-from shared.http.problems import documented
+from shared.http.problems import FieldError, ProblemError, documented
 from shared.principal import Permission
 
 router = APIRouter(prefix=f"{API_PREFIX}/collections", tags=["collections"], route_class=StrictRoute)
@@ -28,9 +35,11 @@ _WRITES = permission(Permission.COLLECTIONS_WRITE)
     openapi_extra=_WRITES,
     summary="Create a collection",
     responses=documented("malformed-json", "body-too-large", "unsupported-media-type", "validation",
-                         "idempotency-key-reused", "collection-exists", "overloaded", "timeout"),
+                         "dimension-mismatch", "idempotency-key-reused", "collection-exists", "overloaded",
+                         "dependency-unavailable", "timeout"),
 )  # fmt: skip
 async def create_collection(body: CreateCollectionRequest, service: Service, context: Context) -> Response:
+    spec = await _spec(service, body)
     outcome = await service.change_collection(
         CreateCollection(
             context=context,
@@ -39,7 +48,7 @@ async def create_collection(body: CreateCollectionRequest, service: Service, con
             metric=body.metric,
             type=body.type,
             index=body.index.spec(),
-            embedding_spec=EmbeddingSpec(provider="client", model=body.model, dimension=body.dimension),
+            embedding_spec=spec,
             description=body.description,
         )
     )
@@ -84,6 +93,33 @@ async def delete_collection(
     return _answer(service, context, outcome)
 
 
+async def _spec(service: CommandService, body: CreateCollectionRequest) -> EmbeddingSpec:
+    """
+    Raises:
+        ProblemError: dimension-mismatch or validation, at `/dimension`.
+        ProviderUnavailableError: the model's dimension cannot be told now.
+    """
+    own = service.embedder.model
+    if own is not None and (body.model == own or (body.model is None and body.dimension is None)):
+        spec = await service.embedder.spec()
+        if body.dimension not in (None, spec.dimension):
+            detail = f"the model {own!r} has {spec.dimension} dimensions, not {body.dimension}"
+            raise _problem("dimension-mismatch", detail, expected=spec.dimension, got=body.dimension)
+        fault = body.index_fault(spec.dimension)
+        if fault is not None:
+            raise _problem("validation", fault)
+        return spec
+    if body.model is not None and body.dimension is None:
+        here = "no text is embedded here" if own is None else f"the model here is {own!r}"
+        raise _problem("validation", f"the dimension of the model {body.model!r} must be given: {here}")
+    return EmbeddingSpec(provider="client", model=body.model, dimension=body.dimension or DEFAULT_DIMENSION)
+
+
+def _problem(name: str, detail: str, **extra: Any) -> ProblemError:
+    error = FieldError(pointer="/dimension", type=name, detail=detail)
+    return ProblemError(name, f"{error.pointer}: {detail}", errors=[error], **extra)
+
+
 def _answer(
     service: CommandService, context: CommandContext, outcome: CollectionOutcome, *, status_code: int = 200
 ) -> Response:
@@ -95,6 +131,7 @@ def _answer(
         type=outcome.type,
         index=outcome.index,
         model=outcome.embedding_spec.model,
+        provider=outcome.embedding_spec.provider,
         description=outcome.description,
         version=outcome.version,
         position=outcome.last_position,

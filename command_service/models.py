@@ -12,6 +12,7 @@ from pydantic_core import PydanticCustomError
 from command_service.domain.vectors import MAX_METADATA_BYTES, MAX_METADATA_DEPTH
 from command_service.outcomes import Result
 from events_schema.collections import IndexKind, IndexSpec, Metric, VectorType
+from events_schema.embedding import Float32Array
 from shared.embedding_input import EmbeddingInput
 from shared.http.fields import Name, VectorId, example
 from shared.strict_json import JsonValueError, check_storable, check_text, stored_size
@@ -72,7 +73,7 @@ Version = Annotated[
     Field(ge=0, le=2**31 - 1, description="The version that the vector must have; 0: it must not exist."),
 ]
 Model = Annotated[
-    str, Field(min_length=1, max_length=255, description="What computes the embeddings, for people to read."),
+    str, Field(min_length=1, max_length=255, description="What computes the embeddings."),
     AfterValidator(_content),
 ]  # fmt: skip
 Description = Annotated[str, Field(max_length=2000, description="What it is for."), AfterValidator(_content)]
@@ -123,19 +124,23 @@ class IndexInput(_Request):
 
 
 class CreateCollectionRequest(_Request):
-    model_config = example({"name": "articles", "dimension": 3, "metric": "cosine"})
+    """With the service's `model`, or with neither a model nor `dimension`, the collection takes texts: the service embeds
+    their content. With `dimension` alone, or with another model, clients bring the embeddings."""
+
+    model_config = example({"name": "articles", "dimension": 3, "metric": "cosine"}, {"name": "notes"})
 
     name: Name
     dimension: Annotated[
-        int,
+        int | None,
         Field(
             ge=1,
             le=MAX_DIMENSION,
-            description="How many numbers an embedding has. With an index, at most "
+            description="How many numbers an embedding has; by default as many as the service's model gives, "
+            f"{DEFAULT_DIMENSION:,} where it has none. With an index, at most "
             + " and ".join(f"{limit:,} as {kind}" for kind, limit in MAX_INDEXED_DIMENSION.items())
             + ".",
         ),
-    ] = DEFAULT_DIMENSION
+    ] = None
     metric: Annotated[Metric, Field(description="How distance is measured.")] = "cosine"
     type: Annotated[VectorType, Field(description="32 or 16 bits a number.")] = "vector"
     index: IndexInput = IndexInput()
@@ -144,14 +149,17 @@ class CreateCollectionRequest(_Request):
 
     @model_validator(mode="after")
     def _indexable(self) -> Self:
-        limit = MAX_INDEXED_DIMENSION[self.type]
-        if self.index.kind != "none" and self.dimension > limit:
-            raise PydanticCustomError(
-                "dimension",
-                "an indexed {type} has at most {limit} dimensions, not {dimension}; use index.kind none or halfvec",
-                {"type": self.type, "limit": limit, "dimension": self.dimension, "within": "/dimension"},
-            )
+        fault = None if self.dimension is None else self.index_fault(self.dimension)
+        if fault is not None:
+            raise PydanticCustomError("dimension", "{fault}", {"fault": fault, "within": "/dimension"})
         return self
+
+    def index_fault(self, dimension: int) -> str | None:
+        """Why embeddings of this dimension cannot be indexed as it is asked for, if so."""
+        limit = MAX_INDEXED_DIMENSION[self.type]
+        if self.index.kind == "none" or dimension <= limit:
+            return None
+        return f"an indexed {self.type} has at most {limit} dimensions, not {dimension}; use index.kind none or halfvec"
 
 
 class UpdateCollectionRequest(_Request):
@@ -163,36 +171,51 @@ class UpdateCollectionRequest(_Request):
 
 
 class _VectorFields(_Request):
-    embedding: EmbeddingInput
+    embedding: EmbeddingInput | None = None
     content: Content | None = None
     metadata: Metadata = Field(default_factory=dict)
+    model: Model | None = Field(
+        default=None, description="What made the embedding, or is to make it: refused if it is not the collection's."
+    )
 
     @model_validator(mode="after")
-    def _fits_an_event(self) -> Self:
-        check_event_size(self.embedding.size, self.content, self.metadata)
+    def _is_embedded(self) -> Self:
+        if "embedding" in self.model_fields_set and self.embedding is None:
+            raise PydanticCustomError("embedding", "an embedding is not null", {"within": "/embedding"})
+        if self.embedding is None and self.content is None:
+            raise PydanticCustomError(
+                "missing", "an embedding is needed, or content to be embedded", {"within": "/embedding"}
+            )
+        check_event_size(_dimension_at_most(self.embedding, self.content), self.content, self.metadata)
         return self
 
 
 class UpsertVectorRequest(_VectorFields):
-    model_config = example({"embedding": [0.1, 0.2, 0.3], "content": "Wing flutter", "metadata": {"lang": "en"}})
+    model_config = example(
+        {"embedding": [0.1, 0.2, 0.3], "content": "Wing flutter", "metadata": {"lang": "en"}},
+        {"content": "Wing flutter at high speed"},
+    )
 
 
 class CreateVectorRequest(_VectorFields):
     model_config = example(
-        {"id": "a-1", "embedding": [0.1, 0.2, 0.3], "content": "Wing flutter", "metadata": {"lang": "en"}}
+        {"id": "a-1", "embedding": [0.1, 0.2, 0.3], "content": "Wing flutter", "metadata": {"lang": "en"}},
+        {"id": "a-2", "content": "Wing flutter at high speed"},
     )
 
     id: Annotated[VectorId, Field(description="Given by the service where it is left out.")] | None = None
 
 
 class PatchVectorRequest(_Request):
-    """A merge patch (RFC 7396): absent fields stay, null removes content or metadata."""
+    """A merge patch (RFC 7396): absent fields stay, null removes content or metadata. In a collection that takes texts
+    a new content without an embedding is embedded."""
 
     model_config = example({"metadata": {"lang": "fr", "year": 2020}})
 
     embedding: EmbeddingInput | None = None
     content: Content | None = None
     metadata: Metadata | None = None
+    model: Model | None = Field(default=None, description="Refused if it is not the collection's.")
 
     @model_validator(mode="after")
     def _keeps_an_embedding(self) -> Self:
@@ -200,7 +223,7 @@ class PatchVectorRequest(_Request):
             raise PydanticCustomError(
                 "embedding", "an embedding can be replaced, not removed", {"within": "/embedding"}
             )
-        check_event_size(0 if self.embedding is None else self.embedding.size, self.content, self.metadata)
+        check_event_size(_dimension_at_most(self.embedding, self.content), self.content, self.metadata)
         return self
 
 
@@ -233,6 +256,10 @@ class DeleteOperation(_Request):
     id: VectorId
     if_version: Version | None = None
 
+
+VectorInput = (
+    CreateVectorRequest | UpsertVectorRequest | PatchVectorRequest | UpsertOperation | PatchOperation | DeleteOperation
+)
 
 Operation = Annotated[CreateOperation | UpsertOperation | PatchOperation | DeleteOperation, Field(discriminator="op")]
 
@@ -269,6 +296,13 @@ class BatchRequest(_Request):
         return self
 
 
+def _dimension_at_most(embedding: Float32Array | None, content: str | None) -> int:
+    """Of what the event will hold; that of a text is not known yet."""
+    if embedding is not None:
+        return int(embedding.size)
+    return 0 if content is None else MAX_DIMENSION
+
+
 def check_event_size(dimension: int, content: str | None, metadata: dict[str, Any] | None) -> None:
     """
     Raises:
@@ -288,6 +322,9 @@ Position = Annotated[
     int,
     Field(description="Of the event in the log; where nothing was changed, of the last event that there was."),
 ]
+Truncated = Annotated[
+    bool, Field(description="The content is longer than the model sees: the embedding is of its beginning.")
+]
 Token = Annotated[str, Field(description="A read that carries it sees this write.")]
 
 
@@ -301,6 +338,7 @@ class CollectionWritten(BaseModel):
             "type": "vector",
             "index": {"kind": "hnsw", "m": 16, "ef_construction": 64},
             "model": "e5-small",
+            "provider": "client",
             "description": "Articles on wings",
             "version": 1,
             "position": 1,
@@ -315,6 +353,7 @@ class CollectionWritten(BaseModel):
     type: VectorType
     index: IndexSpec
     model: str | None
+    provider: Annotated[str, Field(description="What embeds its texts; `client`: the embeddings are brought.")]
     description: str | None
     version: AnsweredVersion
     position: Position
@@ -322,11 +361,12 @@ class CollectionWritten(BaseModel):
 
 
 class VectorWritten(BaseModel):
-    model_config = example({"id": "a-1", "version": 1, "position": 2, "consistency_token": "AdIq…"})
+    model_config = example({"id": "a-1", "version": 1, "position": 2, "truncated": False, "consistency_token": "AdIq…"})
 
     id: str
     version: AnsweredVersion
     position: Position
+    truncated: Truncated
     consistency_token: Token
 
 
@@ -337,14 +377,31 @@ class OperationAnswer(BaseModel):
     result: Result
     version: Annotated[int, Field(description="The vector's, after the batch.")]
     position: Position
+    truncated: Truncated
 
 
 class BatchAnswer(BaseModel):
     model_config = example(
         {
             "results": [
-                {"index": 0, "op": "upsert", "id": "a-1", "result": "updated", "version": 2, "position": 3},
-                {"index": 1, "op": "delete", "id": "a-2", "result": "unchanged", "version": 0, "position": 0},
+                {
+                    "index": 0,
+                    "op": "upsert",
+                    "id": "a-1",
+                    "result": "updated",
+                    "version": 2,
+                    "position": 3,
+                    "truncated": False,
+                },
+                {
+                    "index": 1,
+                    "op": "delete",
+                    "id": "a-2",
+                    "result": "unchanged",
+                    "version": 0,
+                    "position": 0,
+                    "truncated": False,
+                },
             ],
             "first_position": 3,
             "last_position": 3,

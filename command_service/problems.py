@@ -18,6 +18,7 @@ from command_service.domain.refusals import (
     VectorNotFoundError,
     VersionMismatchError,
 )
+from shared.embedding.problems import unavailability
 from shared.http.problems import FieldError, ProblemError
 from shared.postgres import CONNECTION_LOST
 
@@ -59,7 +60,7 @@ def problem_of(error: Exception) -> ProblemError | None:
                 headers={"Retry-After": "1"},
             )
         case _:
-            return None
+            return unavailability(error)
 
 
 def _batch_problem(error: BatchRefusedError) -> ProblemError:

@@ -28,6 +28,7 @@ from command_service.outcomes import CollectionOutcome, OperationOutcome, Outcom
 from events_schema.collections import IndexSpec
 from events_schema.embedding import EmbeddingSpec
 from events_schema.streams import collection_stream
+from shared.embedding.embedder import TextEmbedder
 from shared.postgres import Pool
 from shared.principal import Principal
 from shared.tokens import ConsistencyToken, Signer
@@ -43,8 +44,8 @@ class WriteTarget:
     creation: CreateCollection | None = None
 
     @classmethod
-    def new(cls, context: CommandContext, name: str, dimension: int) -> Self:
-        """A collection with this dimension, and every default besides."""
+    def new(cls, context: CommandContext, name: str, spec: EmbeddingSpec) -> Self:
+        """A collection under this spec, and every default besides."""
         creation = CreateCollection(
             context=context,
             name=name,
@@ -52,15 +53,18 @@ class WriteTarget:
             metric="cosine",
             type="vector",
             index=IndexSpec(kind="hnsw", m=16, ef_construction=64, lists=None),
-            embedding_spec=EmbeddingSpec(provider="client", model=None, dimension=dimension),
+            embedding_spec=spec,
         )
         return cls(planned(creation, datetime.now(UTC)), creation)
 
 
 class CommandService:
-    def __init__(self, bus: CommandBus, pool: Pool, signer: Signer, principal: Principal) -> None:
+    def __init__(
+        self, bus: CommandBus, pool: Pool, signer: Signer, principal: Principal, embedder: TextEmbedder
+    ) -> None:
         self.bus = bus
         self.principal = principal
+        self.embedder = embedder
         self._pool = pool
         self._signer = signer
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from pydantic import Field, SecretStr
 
+from shared.embedding.settings import EmbeddingSettings
 from shared.kafka.settings import KafkaSettings
 from shared.settings import HttpSettings
 
 
-class CommandSettings(HttpSettings):
+class CommandSettings(EmbeddingSettings, HttpSettings):
     events_dsn: SecretStr
     """The event database, as a role that may append."""
+    redis_url: SecretStr | None = None
+    """Where embeddings of texts are kept for an hour; empty: nowhere."""
     max_waiting_commands: int = Field(default=10_000, ge=1)
     """Commands that may wait for the writer; beyond, 503."""
     max_waiting_bytes: int = Field(default=64 * 1024 * 1024, ge=1024)
@@ -25,6 +28,10 @@ class CommandSettings(HttpSettings):
     """How long a write waits for an event database that is away; then 503."""
     idempotency_retention_hours: int = Field(default=24, ge=1)
     """How long an Idempotency-Key is kept."""
+    embedding_table_days: int = Field(default=30, ge=1, le=3650)
+    """How long the embedding of a content is remembered after its last use."""
+    embedding_table_rows: int = Field(default=1_000_000, ge=1)
+    """How many embeddings are remembered; beyond, those used least recently are forgotten, once an hour."""
 
 
 class RelaySettings(KafkaSettings):

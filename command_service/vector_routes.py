@@ -5,8 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Depends
 from fastapi.responses import Response
 
-from command_service.domain.commands import CommandContext, DeleteVector
-from command_service.domain.refusals import CollectionNotFoundError
+from command_service.domain.commands import CommandContext, DeleteVector, VectorOperation
 from command_service.models import (
     BatchAnswer,
     BatchRequest,
@@ -16,19 +15,11 @@ from command_service.models import (
     UpsertVectorRequest,
     VectorWritten,
 )
-from command_service.outcomes import OperationOutcome, VectorsOutcome
-from command_service.preparation import (
-    Embeddings,
-    check_embeddings,
-    check_indexable,
-    create_vector,
-    embeddings_of,
-    patch_vector,
-    prepare_batch,
-    upsert_vector,
-)
+from command_service.outcomes import VectorsOutcome
+from command_service.preparation import check_embeddings, create_vector, patch_vector, prepare_batch, upsert_vector
 from command_service.requests import CollectionName, Context, IfMatch, Service, VectorIdPath, expected_version
-from command_service.service import CommandService, WriteTarget
+from command_service.service import CommandService
+from command_service.texts import Destination, destination
 from events_schema.streams import DEFAULT_COLLECTION
 from shared.beside_the_loop import beside_the_loop
 from shared.http.application import API_PREFIX, StrictRoute, permission
@@ -36,8 +27,9 @@ from shared.http.problems import documented
 from shared.principal import Permission
 
 _BODY = ("malformed-json", "body-too-large", "unsupported-media-type", "validation", "dimension-mismatch", "not-finite",
-         "zero-vector")  # fmt: skip
-_ANY = ("idempotency-key-reused", "collection-not-found", "collection-deleted", "overloaded", "timeout")
+         "zero-vector", "model-mismatch")  # fmt: skip
+_ANY = ("idempotency-key-reused", "collection-not-found", "collection-deleted", "overloaded", "dependency-unavailable",
+        "timeout")  # fmt: skip
 
 
 def _named(name: CollectionName) -> str:
@@ -46,25 +38,6 @@ def _named(name: CollectionName) -> str:
 
 def _default() -> str:
     return DEFAULT_COLLECTION
-
-
-async def _target(service: CommandService, context: CommandContext, name: str, embeddings: Embeddings) -> WriteTarget:
-    """What a write that brings these embeddings is for: the collection `default` comes into being with the dimension
-    of the first.
-
-    Raises:
-        CollectionNotFoundError
-        ProblemError: validation, the first embedding is none for a collection with every default.
-    """
-    found = await service.resolve(context.tenant, name)
-    if found is not None:
-        return WriteTarget(found)
-    pointer, first = next(((where, one) for where, one in embeddings if one is not None), ("", None))
-    if name != DEFAULT_COLLECTION or first is None:
-        raise CollectionNotFoundError(name)
-    target = WriteTarget.new(context, name, int(first.size))
-    check_indexable(target.collection, pointer)
-    return target
 
 
 def vector_router(prefix: str, *, named: bool) -> APIRouter:
@@ -79,11 +52,9 @@ def vector_router(prefix: str, *, named: bool) -> APIRouter:
         responses=documented(*_BODY, *_ANY, "vector-exists"),
     )  # fmt: skip
     async def create(body: CreateVectorRequest, service: Service, context: Context, name: str = name_of) -> Response:
-        embeddings = [("/embedding", body.embedding)]
-        into = await _target(service, context, name, embeddings)
-        check_embeddings(into.collection, embeddings)
-        operation = create_vector(body, into.collection.embedding_spec)
-        return _one(service, context, *await service.write_one(context, into, operation))
+        to = await destination(service, context, name, [("", body)])
+        check_embeddings(to, [("", body)])
+        return await _one(service, context, to, create_vector(body, to.embedded[0], to.spec))
 
     @router.put(
         "/{id}", response_model=VectorWritten, openapi_extra=writes, summary=f"Create or replace a vector{suffix}",
@@ -98,11 +69,10 @@ def vector_router(prefix: str, *, named: bool) -> APIRouter:
         name: str = name_of,
         if_match: IfMatch = None,
     ) -> Response:
-        embeddings = [("/embedding", body.embedding)]
-        into = await _target(service, context, name, embeddings)
-        check_embeddings(into.collection, embeddings)
-        operation = upsert_vector(vector_id, body, expected_version(if_match), into.collection.embedding_spec)
-        return _one(service, context, *await service.write_one(context, into, operation))
+        to = await destination(service, context, name, [("", body)])
+        check_embeddings(to, [("", body)])
+        operation = upsert_vector(vector_id, body, to.embedded[0], expected_version(if_match), to.spec)
+        return await _one(service, context, to, operation)
 
     @router.patch(
         "/{id}", response_model=VectorWritten, openapi_extra=writes,
@@ -117,10 +87,11 @@ def vector_router(prefix: str, *, named: bool) -> APIRouter:
         name: str = name_of,
         if_match: IfMatch = None,
     ) -> Response:
-        into = await _target(service, context, name, ())
-        check_embeddings(into.collection, [("/embedding", body.embedding)])
-        operation = patch_vector(vector_id, body, expected_version(if_match))
-        return _one(service, context, *await service.write_one(context, into, operation))
+        to = await destination(service, context, name, [("", body)])
+        check_embeddings(to, [("", body)])
+        return await _one(
+            service, context, to, patch_vector(vector_id, body, to.embedded[0], expected_version(if_match))
+        )
 
     @router.delete(
         "/{id}", response_model=VectorWritten, openapi_extra=writes, summary=f"Delete a vector{suffix}",
@@ -133,9 +104,8 @@ def vector_router(prefix: str, *, named: bool) -> APIRouter:
         name: str = name_of,
         if_match: IfMatch = None,
     ) -> Response:
-        into = await _target(service, context, name, ())
-        operation = DeleteVector(vector_id, expected_version(if_match))
-        return _one(service, context, *await service.write_one(context, into, operation))
+        to = await destination(service, context, name, [])
+        return await _one(service, context, to, DeleteVector(vector_id, expected_version(if_match)))
 
     @router.post(
         "/batch", response_model=BatchAnswer, openapi_extra=writes,
@@ -143,38 +113,51 @@ def vector_router(prefix: str, *, named: bool) -> APIRouter:
         responses=documented(*_BODY, *_ANY, "vector-not-found", "vector-exists", "version-mismatch"),
     )  # fmt: skip
     async def batch(body: BatchRequest, service: Service, context: Context, name: str = name_of) -> Response:
-        into = await _target(service, context, name, embeddings_of(body.operations))
-        operations = await beside_the_loop(prepare_batch, into.collection, body.operations)
-        outcome = await service.write(context, into, operations)
-        return _many(service, context, body, outcome)
+        inputs = [(f"/operations/{index}", one) for index, one in enumerate(body.operations)]
+        to = await destination(service, context, name, inputs)
+        operations = await beside_the_loop(prepare_batch, to, inputs)
+        outcome = await service.write(context, to.target, operations)
+        return _many(service, context, body, to, outcome)
 
     return router
 
 
-def _one(
-    service: CommandService, context: CommandContext, operation: OperationOutcome, outcome: VectorsOutcome
+async def _one(
+    service: CommandService, context: CommandContext, to: Destination, operation: VectorOperation
 ) -> Response:
+    done, outcome = await service.write_one(context, to.target, operation)
     answer = VectorWritten(
-        id=operation.id,
-        version=operation.version,
-        position=operation.position,
+        id=done.id,
+        version=done.version,
+        position=done.position,
+        truncated=any(text is not None and text.truncated for text in to.embedded),
         consistency_token=service.token(context.tenant, outcome),
     )
     return Response(
         answer.model_dump_json(),
-        status_code=201 if operation.result == "created" else 200,
-        headers={"ETag": f'"{operation.version}"'},
+        status_code=201 if done.result == "created" else 200,
+        headers={"ETag": f'"{done.version}"'},
         media_type="application/json",
     )
 
 
-def _many(service: CommandService, context: CommandContext, body: BatchRequest, outcome: VectorsOutcome) -> Response:
+def _many(
+    service: CommandService, context: CommandContext, body: BatchRequest, to: Destination, outcome: VectorsOutcome
+) -> Response:
     answer = BatchAnswer(
         results=[
             OperationAnswer(
-                index=index, op=asked.op, id=done.id, result=done.result, version=done.version, position=done.position
+                index=index,
+                op=asked.op,
+                id=done.id,
+                result=done.result,
+                version=done.version,
+                position=done.position,
+                truncated=text is not None and text.truncated,
             )
-            for index, (asked, done) in enumerate(zip(body.operations, outcome.operations, strict=True))
+            for index, (asked, done, text) in enumerate(
+                zip(body.operations, outcome.operations, to.embedded, strict=True)
+            )
         ],
         first_position=outcome.first_position,
         last_position=outcome.last_position,

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from command_service.models import CreateVectorRequest
 from events_schema.collections import Metric, VectorType
-from events_schema.embedding import encode
+from events_schema.embedding import Float32Array, encode
 from shared.embedding_input import embedding_fault
 from shared.strict_json import MalformedJsonError, parse_json
 
@@ -51,9 +51,10 @@ class Operation:
 
 @dataclass(frozen=True, slots=True)
 class LineRules:
-    """What a line must fit, beyond the rules that hold everywhere. `file_id` gives lines without an id one."""
+    """What a line must fit, beyond the rules that hold everywhere. `file_id` gives lines without an id one. Without
+    `dimension` the service judges the length of the embeddings that lines bring."""
 
-    dimension: int
+    dimension: int | None
     metric: Metric
     vector_type: VectorType
     file_id: UUID
@@ -98,16 +99,30 @@ def read_operation(line: Line, rules: LineRules) -> Operation | BadLine:
         vector = CreateVectorRequest.model_validate(value)
     except ValidationError as error:
         return _bad(line, _first_fault(error))
-    size = int(vector.embedding.size)
-    if size != rules.dimension:
-        return _bad(line, f"/embedding: the collection's dimension is {rules.dimension}, this one has {size} numbers")
-    if (fault := embedding_fault(vector.embedding, rules.metric, rules.vector_type)) is not None:
-        return _bad(line, f"/embedding: {fault.rule}")
+    fault = _text_fault(vector.content) if vector.embedding is None else _embedding_fault(vector.embedding, rules)
+    if fault is not None:
+        return _bad(line, fault)
     vector_id = vector.id if vector.id is not None else str(uuid5(rules.file_id, str(line.number)))
-    body = {"op": "upsert", "id": vector_id, "embedding": encode(vector.embedding), "metadata": vector.metadata}
+    body: dict[str, Any] = {"op": "upsert", "id": vector_id, "metadata": vector.metadata}
+    if vector.embedding is not None:
+        body["embedding"] = encode(vector.embedding)
     if vector.content is not None:
         body["content"] = vector.content
+    if vector.model is not None:
+        body["model"] = vector.model
     return Operation(line, vector_id, body, len(line.text))
+
+
+def _embedding_fault(embedding: Float32Array, rules: LineRules) -> str | None:
+    size = int(embedding.size)
+    if rules.dimension is not None and size != rules.dimension:
+        return f"/embedding: the collection's dimension is {rules.dimension}, this one has {size} numbers"
+    fault = embedding_fault(embedding, rules.metric, rules.vector_type)
+    return None if fault is None else f"/embedding: {fault.rule}"
+
+
+def _text_fault(content: str | None) -> str | None:
+    return None if content and content.strip() else "/content: a blank content cannot be embedded"
 
 
 def _bad(line: Line, rule: str) -> BadLine:
@@ -116,5 +131,5 @@ def _bad(line: Line, rule: str) -> BadLine:
 
 def _first_fault(error: ValidationError) -> str:
     fault = error.errors(include_input=False, include_url=False)[0]
-    pointer = "".join(f"/{part}" for part in fault["loc"])
+    pointer = "".join(f"/{part}" for part in fault["loc"]) + fault.get("ctx", {}).get("within", "")
     return f"{pointer}: {fault['msg']}" if pointer else fault["msg"]

@@ -77,10 +77,14 @@ class CreateVector:
 
 @dataclass(frozen=True, slots=True)
 class UpsertVector:
-    """Puts the content of `event` in place, whatever was there; the event itself happens if nothing was."""
+    """Puts the content of `event` in place, whatever was there; the event itself happens if nothing was.
+
+    `from_text`: the embedding was computed from the content, so a vector that has this content already keeps its own.
+    """
 
     event: VectorCreated
     if_version: int | None = None
+    from_text: bool = False
 
     @property
     def id(self) -> str:
@@ -89,7 +93,8 @@ class UpsertVector:
 
 @dataclass(frozen=True, slots=True)
 class PatchVector:
-    """A merge patch (RFC 7396). `embedding` None leaves it; `fields` says which of content and metadata are given."""
+    """A merge patch (RFC 7396). `embedding` None leaves it; `fields` says which of content and metadata are given;
+    `from_text` as for an upsert."""
 
     id: str
     embedding: str | None
@@ -97,6 +102,7 @@ class PatchVector:
     content: str | None = None
     metadata: dict[str, Any] | None = None
     if_version: int | None = None
+    from_text: bool = False
 
 
 @dataclass(frozen=True, slots=True)

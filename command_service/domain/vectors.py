@@ -55,7 +55,10 @@ def decide(state: VectorState, operation: VectorOperation, spec: EmbeddingSpec) 
             _expect_version(state, operation.id, operation.if_version)
             if state.live is None:
                 return operation.event
-            return _updated(operation.id, state.live, _vector(operation.event), spec)
+            wanted = _vector(operation.event)
+            if operation.from_text:
+                wanted = _keeping_embedding(state.live, wanted)
+            return _updated(operation.id, state.live, wanted, spec)
         case PatchVector():
             if state.live is None:
                 raise VectorNotFoundError(operation.id)
@@ -93,6 +96,11 @@ def _vector(event: VectorCreated) -> Vector:
     return Vector(event.embeddings[0].data, event.content, event.metadata)
 
 
+def _keeping_embedding(present: Vector, wanted: Vector) -> Vector:
+    """A text that is embedded anew may differ in the last bit, and that is no change."""
+    return replace(wanted, embedding=present.embedding) if wanted.content == present.content else wanted
+
+
 def _updated(vector_id: str, present: Vector, wanted: Vector, spec: EmbeddingSpec) -> VectorUpdated | None:
     changed: dict[str, Any] = {}
     if wanted.embedding != present.embedding:
@@ -110,6 +118,8 @@ def _patched(present: Vector, operation: PatchVector) -> Vector:
         wanted = replace(wanted, embedding=operation.embedding)
     if "content" in operation.fields:
         wanted = replace(wanted, content=operation.content)
+        if operation.from_text:
+            wanted = _keeping_embedding(present, wanted)
     if "metadata" in operation.fields:
         merged = {} if operation.metadata is None else merge_patch(present.metadata, operation.metadata)
         if stored_size(merged) > MAX_METADATA_BYTES or _depth(merged) > MAX_METADATA_DEPTH:

@@ -50,17 +50,18 @@ class TextEmbedder:
 
     @property
     def model(self) -> str | None:
-        """The model that texts are embedded by here; None: by none."""
+        """The model that texts are embedded by here; None: they are not embedded."""
         return None if self._provider is None else self._provider.model
 
-    async def spec(self) -> EmbeddingSpec | None:
-        """What texts are embedded under here; None: they are not.
+    async def spec(self) -> EmbeddingSpec:
+        """What texts are embedded under here.
 
         Raises:
+            NoProviderError
             ProviderUnavailableError: the model's dimension cannot be told now.
         """
         if self._provider is None:
-            return None
+            raise NoProviderError(self._absence)
         dimension = await self._provider.dimension()
         return EmbeddingSpec(provider=self._provider.name, model=self._provider.model, dimension=dimension)
 
@@ -73,13 +74,13 @@ class TextEmbedder:
         if self._provider is None:
             raise NoProviderError(self._absence)
         if (spec.provider, spec.model) != (self._provider.name, self._provider.model):
-            ours = f"texts are embedded here by the model {self._provider.model!r} ({self._provider.name})"
+            ours = f"and text is embedded here by the model {self._provider.model!r} ({self._provider.name})"
             raise ModelMismatchError(spec, ours)
         return self._provider
 
     def fault(self) -> str | None:
         """What keeps texts from being embedded, as far as that is known without asking anybody."""
-        return None if self._provider is None else self._provider.fault()
+        return self._absence if self._provider is None else self._provider.fault()
 
     async def embed(
         self, tenant: str, texts: Sequence[str], spec: EmbeddingSpec, purpose: Purpose
@@ -90,9 +91,9 @@ class TextEmbedder:
         Raises:
             NoProviderError, ModelMismatchError, ProviderUnavailableError, TextRefusedError, TooManyTextsError
         """
-        provider = self.check(spec)
         if not texts:
             return []
+        provider = self.check(spec)
         scope = Scope(tenant, spec)
         digests = await _digests(texts, purpose)
         wanted = dict(zip(digests, texts, strict=True))

@@ -29,7 +29,7 @@ class ModelMismatchError(Exception):
     """Embeddings of different specs cannot be compared. `expected` is the collection's spec."""
 
     def __init__(self, expected: EmbeddingSpec, got: str) -> None:
-        super().__init__(f"the collection's embeddings are of {described(expected)}, {got}")
+        super().__init__(f"the collection's embeddings are {described(expected)}, {got}")
         self.expected = expected
 
 
@@ -43,7 +43,8 @@ class TooManyTextsError(Exception):
 
 
 def described(spec: EmbeddingSpec) -> str:
-    """The spec in the middle of a sentence."""
+    """What makes the collection's embeddings, in the middle of a sentence."""
     if spec.provider == "client":
-        return f"the model {spec.model!r}, brought by clients" if spec.model else "clients' own making"
-    return f"the model {spec.model!r} ({spec.provider}, {spec.dimension} dimensions)"
+        by = f" of the model {spec.model!r}" if spec.model else ""
+        return f"brought by clients{by}"
+    return f"of the model {spec.model!r} ({spec.provider}, {spec.dimension} dimensions)"

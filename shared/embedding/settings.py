@@ -17,17 +17,26 @@ EmbeddingProvider = Literal["fastembed", "openai", "none"]
 
 
 class EmbeddingSettings(ProcessSettings):
-    """`openai` is any endpoint that speaks OpenAI's protocol: `embedding_url` is what its paths begin with."""
+    """The same in the command service and the query service. Providers: docs/text-embedding.md."""
 
     embedding_provider: EmbeddingProvider = "fastembed"
+    """`fastembed`: a model in the service. `openai`: any endpoint of OpenAI's protocol. `none`: texts are refused."""
     embedding_path: Path | None = None
+    """`fastembed`: the folder that holds the model's files."""
     embedding_model: str = Field(default="", max_length=255, validate_default=True)
+    """The model's name. `fastembed`: by default sentence-transformers/all-MiniLM-L6-v2, or the folder's name."""
     embedding_url: str = Field(default="", validate_default=True)
+    """`openai`: what the endpoint's paths begin with, such as `http://127.0.0.1:11434/v1`."""
     embedding_api_key: SecretStr = SecretStr("")
+    """`openai`: sent as a bearer token."""
     embedding_threads: int = Field(default=1, ge=1, le=256)
+    """`fastembed`: how many texts are embedded side by side, each on one core."""
     embedding_load_wait_seconds: float = Field(default=10.0, gt=0, le=300)
+    """`fastembed`: how long a request waits for the model to be loaded; then 503, and the loading goes on."""
     embedding_timeout_seconds: float = Field(default=8.0, gt=0, le=300)
+    """`openai`: how long one attempt may take; there are at most three."""
     embedding_max_waiting_texts: int = Field(default=4_000, ge=1_000)
+    """Texts that may wait to be embedded; beyond, 503."""
 
     @field_validator("embedding_model")
     @classmethod

@@ -11,7 +11,7 @@ from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from shared.http.application import permission
 from shared.http.problems import ProblemError, documented
@@ -25,10 +25,13 @@ Check = Callable[[], Awaitable[str | None]]
 
 class ReadyAnswer(BaseModel):
     status: Literal["ready"]
-    checks: dict[str, Literal["ok"]]
+    checks: dict[str, str] = Field(description="`ok`, or what is missing and is done without.")
 
 
-def health_router(checks: Mapping[str, Check], registry: CollectorRegistry) -> APIRouter:
+def health_router(
+    checks: Mapping[str, Check], registry: CollectorRegistry, *, optional: Mapping[str, Check] | None = None
+) -> APIRouter:
+    """`optional` is reported beside the checks: what it misses, the process does without."""
     router = APIRouter(tags=["health"])
     public = permission(Permission.PUBLIC)
 
@@ -50,7 +53,8 @@ def health_router(checks: Mapping[str, Check], registry: CollectorRegistry) -> A
         if faults:
             detail = "; ".join(f"{name}: {fault}" for name, fault in faults.items())
             raise ProblemError("dependency-unavailable", detail, headers={"Retry-After": "1"}, checks=faults)
-        return JSONResponse({"status": "ready", "checks": dict.fromkeys(checks, "ok")})
+        missed = {name: await _run(check) or "ok" for name, check in (optional or {}).items()}
+        return JSONResponse({"status": "ready", "checks": {**dict.fromkeys(checks, "ok"), **missed}})
 
     @router.get("/metrics", openapi_extra=public, summary="Prometheus metrics", include_in_schema=False)
     async def metrics() -> Response:

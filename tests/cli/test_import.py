@@ -83,6 +83,7 @@ BAD_LINES = {
     '{"id": "x", "embedding": [1, 2], "colour": 1}': "/colour",
     '{"id": "a/b", "embedding": [1, 2]}': "'/'",
     '{"id": "x"}': "/embedding",
+    '{"id": "x", "content": " "}': "blank content",
     '{"id": "x", "embedding": [1, 2], "content": "' + "x" * 1_100_000 + '"}': "at most 1,048,576 bytes",
 }
 

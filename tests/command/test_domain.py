@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
@@ -184,3 +185,21 @@ def test_merge_patch_has_the_patch_in_it_and_keeps_the_rest(target: dict[str, An
     for key in target.keys() - patch.keys():
         assert same_json(merged[key], target[key])
     assert same_json(merge_patch(merged, patch), merged)
+
+
+TEXT = st.sampled_from([None, "", "a", "b"])
+STORED = st.sampled_from(["AAAA", "BBBB"])
+
+
+@given(TEXT, STORED, TEXT, STORED)
+def test_embedding_of_a_text_changes_only_with_the_text(
+    before: str | None, had: str, content: str | None, computed: str
+) -> None:
+    state = given_vector(vector_created(content=before, embedding=had))
+    upsert = UpsertVector(vector_created(content=content, embedding=computed), from_text=True)
+    patch = PatchVector("v", computed, frozenset({"content"}), content, from_text=True)
+    for operation in (upsert, patch):
+        event = vectors.decide(state, operation, SPEC)
+        assert (event is None) == (content == before)
+        brought = vectors.decide(state, replace(operation, from_text=False), SPEC)
+        assert (brought is None) == ((before, had) == (content, computed))

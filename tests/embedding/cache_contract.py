@@ -59,4 +59,4 @@ class EmbeddingCacheContract:
         many = {text_digest(str(number), "content"): embedding(number, 0, 1) for number in range(1_000)}
         await cache.keep(of, many)
         found = await cache.find(of, list(many))
-        assert [one.numbers[0] for one in found.values()] == list(range(1_000))
+        assert [found[digest].numbers[0] for digest in many] == list(range(1_000))

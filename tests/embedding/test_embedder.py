@@ -174,7 +174,7 @@ async def test_model_of_another_dimension_than_the_collection_is_refused() -> No
 @pytest.mark.parametrize("changed", [{"model": "n"}, {"provider": "client"}, {"provider": "client", "model": None}])
 async def test_collection_of_another_model_is_refused(changed: dict[str, Any]) -> None:
     counted = Counted()
-    with pytest.raises(ModelMismatchError, match="the collection's embeddings are of"):
+    with pytest.raises(ModelMismatchError, match=r"the collection's embeddings are (of|brought)"):
         await counted.embedder.embed("t", ["a"], SPEC.model_copy(update=changed), "content")
     assert counted.provider.batches == []
 
@@ -183,7 +183,10 @@ async def test_without_a_provider_the_reason_says_how_to_switch_one_on() -> None
     embedder = TextEmbedder(
         None, MemoryCache(), [], EmbeddingMetrics(CollectorRegistry()), absence="do this", max_waiting_texts=4_000
     )
-    assert await embedder.spec() is None
+    assert embedder.model is None
+    assert embedder.fault() == "do this"
+    with pytest.raises(NoProviderError, match="do this"):
+        await embedder.spec()
     with pytest.raises(NoProviderError, match="do this"):
         await embedder.embed("t", ["a"], SPEC, "content")
 
