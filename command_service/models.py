@@ -124,8 +124,8 @@ class IndexInput(_Request):
 
 
 class CreateCollectionRequest(_Request):
-    """With the service's `model`, or with neither a model nor `dimension`, the collection takes texts: the service embeds
-    their content. With `dimension` alone, or with another model, clients bring the embeddings."""
+    """With the service's `model`, or with neither a model nor `dimension`, the collection takes texts: the service
+    embeds their content. With `dimension` alone, or with another model, clients bring the embeddings."""
 
     model_config = example({"name": "articles", "dimension": 3, "metric": "cosine"}, {"name": "notes"})
 

@@ -11,7 +11,19 @@ _BELOW: Mapping[str, Sequence[tuple[str, Sequence[str]]]] = {
         ("How it is made", ("architecture", "decisions/README")),
     ),
     "concepts/README": (
-        ("", ("events", "positions", "freshness", "collections", "writing", "embeddings", "generations")),
+        (
+            "",
+            (
+                "events",
+                "positions",
+                "freshness",
+                "collections",
+                "writing",
+                "embeddings",
+                "text-embedding",
+                "generations",
+            ),
+        ),
     ),
     "api/README": (("", ("collections", "vectors", "history")),),
     "operations/README": (("", ("settings", "metrics", "databases", "kafka", "backups")),),

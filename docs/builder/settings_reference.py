@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le
@@ -17,12 +18,14 @@ from docs.builder.errors import UndescribedSettingError
 from docs.builder.markdown import table
 from projector.settings import ProjectorSettings
 from query_service.settings import QuerySettings
+from shared.embedding.settings import EmbeddingSettings
 from shared.kafka.settings import KafkaSettings
 from shared.settings import HttpSettings, ProcessSettings
 
 _SHARED: Mapping[str, type[BaseSettings]] = {
     "every process": ProcessSettings,
     "both services": HttpSettings,
+    "text embedding": EmbeddingSettings,
     "relay and projector": KafkaSettings,
 }
 _PROCESSES: Mapping[str, type[BaseSettings]] = {
@@ -67,7 +70,7 @@ def _kind(annotation: Any) -> str:
         return _kind(next(one for one in get_args(annotation) if one is not type(None)))
     if annotation is SecretStr:
         return "secret text"
-    return {int: "integer", float: "number", str: "text", bool: "`true`, `false`"}[annotation]
+    return {int: "integer", float: "number", str: "text", bool: "`true`, `false`", Path: "path"}[annotation]
 
 
 def _bounds(field: FieldInfo) -> str:

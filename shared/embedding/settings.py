@@ -17,7 +17,7 @@ EmbeddingProvider = Literal["fastembed", "openai", "none"]
 
 
 class EmbeddingSettings(ProcessSettings):
-    """The same in the command service and the query service. Providers: docs/text-embedding.md."""
+    """The same in the command service and the query service. Providers: docs/concepts/text-embedding.md."""
 
     embedding_provider: EmbeddingProvider = "fastembed"
     """`fastembed`: a model in the service. `openai`: any endpoint of OpenAI's protocol. `none`: texts are refused."""
