@@ -6,8 +6,17 @@ from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
 import orjson
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError
 
 from command_service.domain.vectors import MAX_METADATA_BYTES, MAX_METADATA_DEPTH
 from command_service.outcomes import Result
@@ -177,6 +186,16 @@ class _VectorFields(_Request):
     model: Model | None = Field(
         default=None, description="What made the embedding, or is to make it: refused if it is not the collection's."
     )
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        reference = handler(schema)
+        document = handler.resolve_ref_schema(reference)
+        embedding = document["properties"]["embedding"]
+        embedding["anyOf"] = [one for one in embedding["anyOf"] if one != {"type": "null"}]
+        text = {"required": ["content"], "properties": {"content": {"type": "string"}}}
+        document["anyOf"] = [{"required": ["embedding"]}, text]
+        return reference
 
     @model_validator(mode="after")
     def _is_embedded(self) -> Self:

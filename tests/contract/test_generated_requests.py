@@ -18,6 +18,7 @@ from schemathesis.core.result import Ok
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from tests.contract.documents import DOCUMENTS
+from tests.embedding.tiny_model import DIMENSION, write_tiny_model
 from tests.processes import running_process
 from tests.projector.projecting import Projection
 from tests.servers import Databases, connected
@@ -31,12 +32,13 @@ EXAMPLES = 25
 # No schema can say whether there is a vector, how a token is signed, or how long a collection's embeddings are.
 NOT_CHECKED: list[schemathesis.CheckFunction] = [positive_data_acceptance]
 
-_embeddings = st.lists(st.integers(1, 9) | st.floats(-9, -1, width=32), min_size=3, max_size=3)
+_numbers = st.integers(1, 9) | st.floats(-9, -1, width=32)
+_embeddings = st.lists(_numbers, min_size=DIMENSION, max_size=DIMENSION)
 _filters = st.sampled_from([{}, {"lang": "en"}, {"lang": {"$eq": None}}, {"a.b": 1}])
 
 
 COLLECTIONS = ("held", "doomed", "default")
-"""Each of three dimensions, with the vectors `a` and `b`. `doomed` is for what deletes a collection."""
+"""Each takes texts, by a tiny model, and has the vectors `a` and `b`. `doomed` is for what deletes a collection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +50,14 @@ class Running:
 
 
 @pytest_asyncio.fixture(scope="module")
-async def running(databases: Databases, redis_url: str) -> AsyncIterator[Running]:
-    common = {"AINDUSDB_SIGNING_KEYS": "test-key", "AINDUSDB_REDIS_URL": redis_url}
+async def running(
+    databases: Databases, redis_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Running]:
+    common = {
+        "AINDUSDB_SIGNING_KEYS": "test-key",
+        "AINDUSDB_REDIS_URL": redis_url,
+        "AINDUSDB_EMBEDDING_PATH": str(write_tiny_model(tmp_path_factory.mktemp("models") / "tiny")),
+    }
     async with (
         running_process("command_service", AINDUSDB_EVENTS_DSN=databases.events_dsn, **common) as (_, command),
         running_process(
@@ -63,7 +71,7 @@ async def running(databases: Databases, redis_url: str) -> AsyncIterator[Running
     ):
         token = ""
         for name in COLLECTIONS:
-            await _accepted(command.post("/api/v1/collections", json={"name": name, "dimension": 3}))
+            await _accepted(command.post("/api/v1/collections", json={"name": name}))
             token = await _accepted(command.post(f"/api/v1/collections/{name}/vectors/batch", json=_VECTORS))
         await Projection(databases, log, read).catch_up()
         yield Running({"command_service": str(command.base_url), "query_service": str(query.base_url)}, token)
@@ -71,8 +79,8 @@ async def running(databases: Databases, redis_url: str) -> AsyncIterator[Running
 
 _VECTORS = {
     "operations": [
-        {"op": "upsert", "id": "a", "embedding": [1, 2, 3], "content": "text", "metadata": {"lang": "en"}},
-        {"op": "upsert", "id": "b", "embedding": [0, 1, 0]},
+        {"op": "upsert", "id": "a", "content": "text", "metadata": {"lang": "en"}},
+        {"op": "upsert", "id": "b", "embedding": [1] * DIMENSION},
     ]
 }
 
@@ -148,5 +156,8 @@ def _fit(draw: st.DrawFn, case: Case, token: str) -> None:
                 body.pop(other, None)
             body["embedding"] = None
         for fields in (body, *body.get("operations", ())):
+            fields.pop("model", None)
             if "embedding" in fields:
                 fields["embedding"] = draw(_embeddings)
+            elif fields.get("content") is not None:
+                fields["content"] += "."  # not blank
