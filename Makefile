@@ -6,11 +6,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 PORT ?= 8000
 ROUNDS ?= 40
+OPERATIONS ?= 100000
 BENCHMARKS ?= write_path lag cranfield recall memory
 export PYTHONSAFEPATH := 1
 export UV_LINK_MODE ?= copy
 
-.PHONY: help up test test-all test-crash check docs bench lock format clean
+.PHONY: help up test test-all test-crash test-consistency check docs bench lock format clean
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +50,9 @@ test-all: $(VENV)/.dev ## the tests and the long ones
 
 test-crash: $(VENV)/.dev ## kill processes under load, ROUNDS times; nothing acknowledged may be lost
 	@$(BIN)/python -m tests.crash --rounds $(ROUNDS)
+
+test-consistency: $(VENV)/.dev ## OPERATIONS reads and writes while servers lag and die; no answer may break a promise
+	@$(BIN)/python -m tests.consistency --operations $(OPERATIONS)
 
 check: $(VENV)/.dev ## lint, types, import rules, schemas, documentation
 	@$(BIN)/ruff check .

@@ -6,11 +6,9 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -23,10 +21,10 @@ from aindusdb.local_stack.postgres import PostgresServer, find_binaries
 from aindusdb.local_stack.processes import SupervisedProcess
 from aindusdb.local_stack.state import ProcessRecord, StackState, read_state
 from aindusdb.local_stack.users import postgres_user
+from tests.killing import kill, restarted
 from tests.servers import connected, running
 from tests.stack.running import free_base_port
 
-RESTART_TIMEOUT_SECONDS = 90.0
 EVENT_SERVER = "Event PostgreSQL"
 
 
@@ -56,20 +54,11 @@ class Stack:
 
     def kill(self, name: str) -> int:
         """SIGKILL; returns the pid that was killed."""
-        process = self.process(name).process
-        assert process is not None, f"{name} does not run"
-        os.kill(process.pid, signal.SIGKILL)
-        return process.pid
+        return kill(lambda: self.process(name))
 
     async def restarted(self, name: str, killed_pid: int) -> float:
         """Waits until the process runs again under another pid; says how many seconds it took."""
-        started = time.monotonic()
-        while time.monotonic() - started < RESTART_TIMEOUT_SECONDS:
-            record = self.process(name)
-            if record.state == "running" and record.process is not None and record.process.pid != killed_pid:
-                return time.monotonic() - started
-            await asyncio.sleep(0.05)
-        raise AssertionError(f"{name} was not running again within {RESTART_TIMEOUT_SECONDS:g} seconds")
+        return await restarted(lambda: self.process(name), killed_pid)
 
 
 @asynccontextmanager

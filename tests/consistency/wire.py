@@ -1,0 +1,139 @@
+"""How questions and changes become requests, and answers become records."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import orjson
+
+from tests.consistency.history import Change, Freshness, Question, Read, Shown
+from tests.consistency.values import content_of, embedding_of, mark_in, metadata_of, query_embedding
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    method: str
+    path: str
+    body: dict[str, Any] | None = None
+
+
+def call_of(question: Question, vectors: str, options: dict[str, Any], cursor: str | None) -> Call:
+    """`vectors` is the path of the collection's vectors; `options` are what every read takes; `cursor` is of
+    the page before."""
+    match question.kind:
+        case "get":
+            return Call("GET", f"{vectors}/{question.id}?{_query(options)}")
+        case "list":
+            page = {**options, "limit": question.limit}
+            if cursor is not None:
+                page["cursor"] = cursor
+            return Call("GET", f"{vectors}?{_query(page)}")
+        case "count":
+            return Call("POST", f"{vectors}/count", {**options, **_filter(question)})
+        case "search":
+            origin = {"id": question.like} if question.like else {"embedding": query_embedding(question.query).tolist()}
+            body = {
+                **origin,
+                "k": question.k,
+                "exact": question.exact,
+                "include": list(question.include),
+            }
+            return Call("POST", f"{vectors}/search", {**options, **body, **_filter(question)})
+
+
+def _query(parameters: dict[str, Any]) -> str:
+    return "&".join(f"{name}={value}" for name, value in parameters.items())
+
+
+def _filter(question: Question) -> dict[str, Any]:
+    return {} if question.group is None else {"filter": {"group": question.group}}
+
+
+def answered(read: Read, status: int, document: dict[str, Any], covers: int) -> Read:
+    """The read with what a 200 or 404 said; `covers` is the last position of its token."""
+    if status == 404:
+        return replace(read, collection_found=document["type"].endswith("/vector-not-found"))
+    told = document["freshness"]
+    age_ms = math.inf if told["age_ms"] is None else told["age_ms"]
+    read = replace(
+        read,
+        freshness=Freshness(told["position"], covers, age_ms),
+        cached=document.get("cached", False),
+    )
+    match read.question.kind:
+        case "get":
+            return replace(read, shown=(_shown(document),))
+        case "list":
+            items = tuple(map(_shown, document["items"]))
+            return replace(read, shown=items, more=document["next_cursor"] is not None)
+        case "count":
+            return replace(read, count=document["count"])
+        case "search":
+            return replace(read, shown=tuple(map(_shown, document["hits"])))
+
+
+def _shown(item: dict[str, Any]) -> Shown:
+    metadata, content = item.get("metadata"), item.get("content")
+    return Shown(
+        item["id"],
+        item["version"],
+        item.get("position", 0),
+        None if metadata is None else metadata["mark"],
+        None if content is None else mark_in(content),
+        item.get("distance", 0.0),
+    )
+
+
+def call_of_changes(changes: Sequence[Change], vectors: str) -> Call:
+    """One change alone has a route of its own; several are a batch."""
+    if len(changes) > 1:
+        operations = [{"op": _OPERATIONS[change.kind], "id": change.id, **_values(change)} for change in changes]
+        return Call("POST", f"{vectors}/batch", {"operations": operations})
+    change = changes[0]
+    match change.kind:
+        case "create":
+            return Call("POST", vectors, {"id": change.id, **_values(change)})
+        case "put":
+            return Call("PUT", f"{vectors}/{change.id}", _values(change))
+        case "patch" | "move":
+            return Call("PATCH", f"{vectors}/{change.id}", _values(change))
+        case "delete":
+            return Call("DELETE", f"{vectors}/{change.id}")
+
+
+_OPERATIONS = {"create": "create", "put": "upsert", "patch": "patch", "move": "patch", "delete": "delete"}
+
+
+def _values(change: Change) -> dict[str, Any]:
+    metadata = {"metadata": metadata_of(change.mark)}
+    placed = {"embedding": embedding_of(change.mark).tolist(), "content": content_of(change.mark)}
+    match change.kind:
+        case "create" | "put":
+            return {**metadata, **placed}
+        case "patch":
+            return metadata
+        case "move":
+            return placed
+        case "delete":
+            return {}
+
+
+def acknowledged(changes: Sequence[Change], document: dict[str, Any]) -> tuple[Change, ...]:
+    """The changes with their versions and positions, without those that changed nothing."""
+    results = document.get("results", [document])
+    return tuple(
+        replace(change, version=result["version"], position=result["position"])
+        for change, result in zip(changes, results, strict=True)
+        if result.get("result") != "unchanged"
+    )
+
+
+def problem_name(body: bytes) -> str:
+    """The last part of a problem's type, or what came in its place."""
+    try:
+        return str(orjson.loads(body)["type"]).rpartition("/")[2]
+    except (ValueError, KeyError, TypeError):
+        return body[:200].decode(errors="replace")
