@@ -31,11 +31,16 @@ from shared.postgres import CONNECTION_LOST, connect
 _RECONNECT_DELAYS = (0.0, 0.05, 0.1, 0.2, 0.5)
 _HOUSEKEEPING_SECONDS = 3600.0
 
+_NOT_APPENDED = "the command could not be appended; nothing was written, and the service's log has the reason"
+
+_CANNOT_WRITE = (asyncpg.InsufficientResourcesError, asyncpg.ReadOnlySQLTransactionError)
+"""A full disk or memory, a standby in the primary's place: no command is at fault, and each alone would fail too."""
+
 _log = structlog.get_logger("command_bus")
 
 
 class EventDatabaseUnavailableError(Exception):
-    """The event database cannot be reached. Nothing was written."""
+    """The event database cannot be reached, or takes no writes. Nothing was written."""
 
 
 class AppendFailedError(Exception):
@@ -113,11 +118,11 @@ class CommandBus:
             started = time.monotonic()
             try:
                 await self._write(taken)
-            except Exception as error:
+            except Exception:
                 _log.exception("the writer failed; its transaction's commands are refused", commands=len(taken))
                 self._drop_connection()
                 for one in taken:
-                    _answer(one, AppendFailedError(str(error)))
+                    _answer(one, AppendFailedError(_NOT_APPENDED))
             if taken[0].is_bulk:
                 # Bulk takes half of the writer's time at most while single commands come.
                 self._queue.rest_bulk(time.monotonic() - started)
@@ -129,6 +134,7 @@ class CommandBus:
         try:
             answers = await self._commit(pending)
         except EventDatabaseUnavailableError as error:
+            _log.error("nothing can be written", exc_info=error)
             for one in pending:
                 _answer(one, error)
         except Exception as error:
@@ -137,8 +143,9 @@ class CommandBus:
                 for one in pending:
                     await self._write([one])
             else:
-                _log.error("a command could not be appended", exc_info=error)
-                _answer(pending[0], AppendFailedError(f"the command could not be appended: {error}"))
+                request_id = pending[0].command.context.metadata.request_id
+                _log.error("a command could not be appended", request_id=request_id, exc_info=error)
+                _answer(pending[0], AppendFailedError(_NOT_APPENDED))
         else:
             for one, answer in zip(pending, answers, strict=True):
                 _answer(one, answer)
@@ -173,6 +180,11 @@ class CommandBus:
                 if committing is None or not await self._was_committed(committing):
                     await asyncio.sleep(_RECONNECT_DELAYS[attempt])
                     continue
+            except _CANNOT_WRITE as error:
+                self._drop_connection()
+                raise EventDatabaseUnavailableError(
+                    f"the event database takes no writes at the moment ({type(error).__name__}); nothing was written"
+                ) from error
             except BaseException:
                 # Ends the transaction on the server too, whatever state it was in.
                 self._drop_connection()

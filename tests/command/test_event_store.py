@@ -291,6 +291,27 @@ async def test_refused_command_does_not_fail_its_neighbours_and_sees_their_effec
     assert [isinstance(answer, VectorsOutcome) for answer in answers] == [False, True, False, True]
 
 
+async def test_bulk_does_not_hold_up_single_writes(bus: CommandBus) -> None:
+    """Counted in positions, which no load on the machine changes: before a single write come the transaction under way,
+    one more of bulk at most, and what is committed but not yet known to its caller."""
+    collection = await make_collection(bus)
+    at = (await single(bus, collection)).last_position
+    bulk = [asyncio.create_task(bus.execute(write(collection, *(create() for _ in range(500))))) for _ in range(40)]
+    for turn in range(15):
+        await asyncio.sleep(0.02)
+        known = at + 500 * sum(task.done() for task in bulk) + turn
+        outcome = await single(bus, collection)
+        assert outcome.first_position - known <= 3 * 500
+    assert not all(task.done() for task in bulk), "bulk was over before the single writes were"
+    await asyncio.gather(*bulk)
+
+
+async def single(bus: CommandBus, collection: tuple[str, UUID]) -> VectorsOutcome:
+    outcome = await bus.execute(write(collection, create()))
+    assert isinstance(outcome, VectorsOutcome)
+    return outcome
+
+
 async def test_one_key_in_many_requests_at_once_takes_effect_once(bus: CommandBus, log: RawConnection) -> None:
     collection = await make_collection(bus)
     key = IdempotencyKey("k", b"hash")

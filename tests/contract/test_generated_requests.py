@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Any, TypeAlias
 
-import httpx
 import pytest
-import pytest_asyncio
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -18,10 +15,8 @@ from schemathesis.core.result import Ok
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from tests.contract.documents import DOCUMENTS
-from tests.embedding.tiny_model import DIMENSION, write_tiny_model
-from tests.processes import running_process
-from tests.projector.projecting import Projection
-from tests.servers import Databases, connected
+from tests.contract.running import Running
+from tests.embedding.tiny_model import DIMENSION
 
 Operation: TypeAlias = schemathesis.APIOperation[Any, Any, Any, Any]
 Case: TypeAlias = schemathesis.Case[Any]
@@ -37,61 +32,6 @@ _embeddings = st.lists(_numbers, min_size=DIMENSION, max_size=DIMENSION)
 _filters = st.sampled_from([{}, {"lang": "en"}, {"lang": {"$eq": None}}, {"a.b": 1}])
 
 
-COLLECTIONS = ("held", "doomed", "default")
-"""Each takes texts, by a tiny model, and has the vectors `a` and `b`. `doomed` is for what deletes a collection."""
-
-
-@dataclass(frozen=True, slots=True)
-class Running:
-    """The base addresses of the services, by name, and a token of what they hold."""
-
-    addresses: dict[str, str]
-    token: str
-
-
-@pytest_asyncio.fixture(scope="module")
-async def running(
-    databases: Databases, redis_url: str, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Running]:
-    common = {
-        "AINDUSDB_SIGNING_KEYS": "test-key",
-        "AINDUSDB_REDIS_URL": redis_url,
-        "AINDUSDB_EMBEDDING_PATH": str(write_tiny_model(tmp_path_factory.mktemp("models") / "tiny")),
-    }
-    async with (
-        running_process("command_service", AINDUSDB_EVENTS_DSN=databases.events_dsn, **common) as (_, command),
-        running_process(
-            "query_service",
-            AINDUSDB_READ_DSN=databases.read_reader_dsn,
-            AINDUSDB_EVENTS_DSN=databases.events_reader_dsn,
-            **common,
-        ) as (_, query),
-        connected(databases.events_dsn) as log,
-        connected(databases.read_dsn) as read,
-    ):
-        token = ""
-        for name in COLLECTIONS:
-            await _accepted(command.post("/api/v1/collections", json={"name": name}))
-            token = await _accepted(command.post(f"/api/v1/collections/{name}/vectors/batch", json=_VECTORS))
-        await Projection(databases, log, read).catch_up()
-        yield Running({"command_service": str(command.base_url), "query_service": str(query.base_url)}, token)
-
-
-_VECTORS = {
-    "operations": [
-        {"op": "upsert", "id": "a", "content": "text", "metadata": {"lang": "en"}},
-        {"op": "upsert", "id": "b", "embedding": [1] * DIMENSION},
-    ]
-}
-
-
-async def _accepted(sending: Awaitable[httpx.Response]) -> str:
-    answer = await sending
-    assert answer.is_success, answer.text
-    token: str = answer.json()["consistency_token"]
-    return token
-
-
 def _operations() -> Iterator[Any]:
     for service, document in DOCUMENTS.items():
         for result in schemathesis.openapi.from_dict(document).get_all_operations():
@@ -102,6 +42,7 @@ def _operations() -> Iterator[Any]:
 
 @pytest.mark.parametrize(("service", "operation"), list(_operations()))
 def test_answers_are_what_the_document_says(running: Running, service: str, operation: Operation) -> None:
+    base_url = str(running.clients[service].base_url)
     answered: Counter[int] = Counter()
 
     @given(_cases(operation, running.token))
@@ -113,7 +54,7 @@ def test_answers_are_what_the_document_says(running: Running, service: str, oper
         suppress_health_check=list(HealthCheck),
     )
     def ask(case: Case) -> None:
-        answer = case.call(base_url=running.addresses[service])
+        answer = case.call(base_url=base_url)
         answered[answer.status_code] += 1
         case.validate_response(answer, excluded_checks=NOT_CHECKED)
 

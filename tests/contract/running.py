@@ -1,0 +1,74 @@
+"""Both services as processes on one pair of databases, with something in them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from shared.postgres import Connection
+from tests.embedding.tiny_model import DIMENSION, write_tiny_model
+from tests.processes import running_process
+from tests.projector.projecting import Projection
+from tests.servers import Databases, connected
+
+COLLECTIONS = ("held", "doomed", "default")
+"""Each takes texts, by a tiny model, and has the vectors `a` and `b`. `doomed` is for what deletes a collection."""
+
+PLAIN = "plain"
+"""A collection of three dimensions, with a vector `a`."""
+
+_VECTORS = {
+    "operations": [
+        {"op": "upsert", "id": "a", "content": "text", "metadata": {"lang": "en"}},
+        {"op": "upsert", "id": "b", "embedding": [1] * DIMENSION},
+    ]
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A client of each service, by its name, a token of what they hold, and a connection to the event log."""
+
+    clients: dict[str, httpx.AsyncClient]
+    token: str
+    log: Connection
+
+
+@asynccontextmanager
+async def running_services(databases: Databases, redis_url: str, models: Path) -> AsyncIterator[Running]:
+    common = {
+        "AINDUSDB_SIGNING_KEYS": "test-key",
+        "AINDUSDB_REDIS_URL": redis_url,
+        "AINDUSDB_EMBEDDING_PATH": str(write_tiny_model(models / "tiny")),
+    }
+    async with (
+        running_process("command_service", AINDUSDB_EVENTS_DSN=databases.events_dsn, **common) as (_, command),
+        running_process(
+            "query_service",
+            AINDUSDB_READ_DSN=databases.read_reader_dsn,
+            AINDUSDB_EVENTS_DSN=databases.events_reader_dsn,
+            **common,
+        ) as (_, query),
+        connected(databases.events_dsn) as log,
+        connected(databases.read_dsn) as read,
+    ):
+        for name in COLLECTIONS:
+            await _accepted(command.post("/api/v1/collections", json={"name": name}))
+            await _accepted(command.post(f"/api/v1/collections/{name}/vectors/batch", json=_VECTORS))
+        plain = {"name": PLAIN, "dimension": 3, "model": "none"}
+        await _accepted(command.post("/api/v1/collections", json=plain))
+        first = {"id": "a", "embedding": [1, 2, 3]}
+        token = await _accepted(command.post(f"/api/v1/collections/{PLAIN}/vectors", json=first))
+        await Projection(databases, log, read).catch_up()
+        yield Running({"command_service": command, "query_service": query}, token, log)
+
+
+async def _accepted(sending: Awaitable[httpx.Response]) -> str:
+    answer = await sending
+    assert answer.is_success, answer.text
+    token: str = answer.json()["consistency_token"]
+    return token
