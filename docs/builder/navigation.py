@@ -25,7 +25,7 @@ _BELOW: Mapping[str, Sequence[tuple[str, Sequence[str]]]] = {
             ),
         ),
     ),
-    "api/README": (("", ("collections", "vectors", "history")),),
+    "api/README": (("", ("collections", "vectors", "history", "health")),),
     "operations/README": (("", ("settings", "metrics", "databases", "kafka", "backups")),),
     "problems/README": (("", ("*",)),),
     "decisions/README": (("", ("*",)),),
