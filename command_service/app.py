@@ -21,7 +21,6 @@ from command_service.settings import CommandSettings
 from command_service.vector_routes import vector_router
 from shared.embedding.caches import RedisCache
 from shared.embedding.composition import create_embedder
-from shared.embedding.embedder import TextEmbedder
 from shared.event_log import read_log_id
 from shared.http.application import create_application
 from shared.http.health import Check, health_router
@@ -81,7 +80,7 @@ def create_app(settings: CommandSettings, registry: CollectorRegistry) -> FastAP
             health_router(
                 {"event_database": _event_database_check(holder)},
                 registry,
-                optional={"embedding": _embedding_check(embedder)},
+                optional={"embedding": embedder.fault},
             ),
         ],
         lifespan=lifespan,
@@ -94,12 +93,5 @@ def _event_database_check(holder: dict[str, Pool]) -> Check:
         async with holder["events"].acquire() as connection:
             await read_log_id(connection)
         return None
-
-    return check
-
-
-def _embedding_check(embedder: TextEmbedder) -> Check:
-    async def check() -> str | None:
-        return embedder.fault()
 
     return check

@@ -26,6 +26,8 @@ from query_service.routing import Routing
 from query_service.service import QueryService
 from query_service.settings import QuerySettings
 from query_service.vector_routes import vector_router
+from shared.embedding.caches import RedisCache
+from shared.embedding.composition import create_embedder
 from shared.http.application import create_application
 from shared.http.health import health_router
 from shared.postgres import create_pool
@@ -41,7 +43,9 @@ def create_app(settings: QuerySettings, registry: CollectorRegistry) -> FastAPI:
     metrics = QueryMetrics(registry)
     servers: list[ReadServer] = []
     redis_url = None if settings.redis_url is None else settings.redis_url.get_secret_value()
-    cache = AnswerCache(None if redis_url is None else SideCache(open_redis(redis_url)), metrics)
+    redis = None if redis_url is None else SideCache(open_redis(redis_url))
+    cache = AnswerCache(redis, metrics)
+    embedder = create_embedder(settings, registry, [] if redis is None else [RedisCache(redis)])
     bus = QueryBus(Routing(servers, metrics), cache, metrics, settings.max_reads)
 
     def changed(position: int) -> None:
@@ -66,7 +70,13 @@ def create_app(settings: QuerySettings, registry: CollectorRegistry) -> FastAPI:
         feeds = Feeds(events, settings)
         following = None if redis_url is None else asyncio.create_task(follow_changes(redis_url, changed))
         application.state.service = QueryService(
-            bus, Signer(settings.signing_key_list()), Principal(settings.tenant, settings.actor), metrics, events, feeds
+            bus,
+            Signer(settings.signing_key_list()),
+            Principal(settings.tenant, settings.actor),
+            metrics,
+            events,
+            feeds,
+            embedder,
         )
         ending = asyncio.create_task(_end_feeds(application, feeds))
         try:
@@ -78,6 +88,7 @@ def create_app(settings: QuerySettings, registry: CollectorRegistry) -> FastAPI:
             await asyncio.gather(*tasks, return_exceptions=True)
             await feeds.stop()
             events.close()
+            await embedder.close()
             await cache.close()
             for server in servers:
                 server.close()
@@ -96,7 +107,7 @@ def create_app(settings: QuerySettings, registry: CollectorRegistry) -> FastAPI:
             feed_router,
             vector_router("/collections/{name}/vectors", named=True),
             vector_router("/vectors", named=False),
-            health_router({"read_database": bus.fault}, registry),
+            health_router({"read_database": bus.fault}, registry, optional={"embedding": embedder.fault}),
         ],
         lifespan=lifespan,
         problem_of=problem_of,

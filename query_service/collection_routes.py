@@ -95,6 +95,7 @@ def _item(collection: LiveCollection) -> dict[str, Any]:
             "indexed": collection.indexed,
         },
         "model": collection.declared.embedding_spec.model,
+        "provider": collection.declared.embedding_spec.provider,
         "description": collection.description,
         "version": collection.version,
         "position": collection.position,

@@ -18,15 +18,30 @@ from query_service.index_scans import DEFAULT_EF_SEARCH, MAX_EF_SEARCH
 from query_service.search import MAX_K, Include
 from shared.embedding_input import EmbeddingInput
 from shared.http.fields import Name, VectorId, example
+from shared.read_model.filters import InvalidFilterError
+from shared.strict_json import JsonValueError, MalformedJsonError, check_text, parse_json
 
 DEFAULT_PAGE = 100
 MAX_PAGE = 1_000
 
 
-def _no_provider(_value: str) -> str:
-    raise PydanticCustomError(
-        "embedding_provider", "no embedding provider is configured, so search by `embedding` instead of `query`"
-    )
+MAX_QUERY_BYTES = 32 * 1024
+
+
+def _query(value: str) -> str:
+    try:
+        check_text(value)
+    except JsonValueError as error:
+        raise PydanticCustomError("text", "{fault}", {"fault": error.detail}) from error
+    size = len(value.encode())
+    if size > MAX_QUERY_BYTES:
+        raise PydanticCustomError(
+            "too_large", "a query has at most {limit} bytes of UTF-8, this one has {size}",
+            {"limit": MAX_QUERY_BYTES, "size": size},
+        )  # fmt: skip
+    if not value.strip():
+        raise PydanticCustomError("blank_text", "a blank query says nothing that could be searched for")
+    return value
 
 
 Part = Literal["content", "metadata", "embedding"]
@@ -41,6 +56,30 @@ MaxStalenessMs = Annotated[
     ),
 ]
 
+QueryText = Annotated[
+    str,
+    AfterValidator(_query),
+    Field(
+        description=f"A text, at most {MAX_QUERY_BYTES // 1024} KiB of UTF-8, embedded by the collection's model.",
+        json_schema_extra={"pattern": r"\S"},
+    ),
+]
+ModelName = Annotated[
+    str,
+    Field(min_length=1, max_length=255, description="What made the embedding: refused if it is not the collection's."),
+]
+K = Annotated[int, Field(ge=1, le=MAX_K, description="How many hits.")]
+EfSearch = Annotated[
+    int,
+    Field(
+        ge=1,
+        le=MAX_EF_SEARCH,
+        description="hnsw: candidates while searching, never less than k. More is slower and finds more.",
+    ),
+]
+Exact = Annotated[bool, Field(description="Compare with every vector that matches, without the index.")]
+MinScore = Annotated[float, Field(allow_inf_nan=False, description="Hits below are left out.")]
+Explain = Annotated[bool, Field(description="Answer also how the hits were found, and how long each step took.")]
 Token = Annotated[str, Field(description="As the header X-Consistency-Token.")]
 Parts = Annotated[list[Part], Field(description="What is answered of each vector.")]
 
@@ -66,29 +105,20 @@ class _ReadBody(BaseModel):
 class SearchRequest(_ReadBody):
     """One of `embedding`, `query` and `id` says what to look for."""
 
-    model_config = example({"embedding": [0.1, 0.2, 0.3], "k": 5, "filter": {"lang": "en"}})
+    model_config = example(
+        {"embedding": [0.1, 0.2, 0.3], "k": 5, "filter": {"lang": "en"}}, {"query": "wing flutter", "k": 5}
+    )
 
-    query: (
-        Annotated[str, AfterValidator(_no_provider), Field(description="Refused: there is no embedding provider.")]
-        | None
-    ) = None
+    query: QueryText | None = None
     embedding: EmbeddingInput | None = None
     id: Annotated[VectorId, Field(description="Of a stored vector; itself it is left out.")] | None = None
-    k: Annotated[int, Field(ge=1, le=MAX_K, description="How many hits.")] = 10
-    ef_search: Annotated[
-        int,
-        Field(
-            ge=1,
-            le=MAX_EF_SEARCH,
-            description="hnsw: candidates while searching, never less than k. More is slower and finds more.",
-        ),
-    ] = DEFAULT_EF_SEARCH
-    exact: Annotated[bool, Field(description="Compare with every vector that matches, without the index.")] = False
-    min_score: Annotated[float, Field(allow_inf_nan=False, description="Hits below are left out.")] | None = None
+    model: ModelName | None = None
+    k: K = 10
+    ef_search: EfSearch = DEFAULT_EF_SEARCH
+    exact: Exact = False
+    min_score: MinScore | None = None
     include: Parts = list(DEFAULT_PARTS)
-    explain: Annotated[bool, Field(description="Answer also how the hits were found, and how long each step took.")] = (
-        False
-    )
+    explain: Explain = False
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
@@ -118,6 +148,38 @@ class ReadParameters(BaseModel):
 class ListParameters(ReadParameters):
     limit: Annotated[int, Field(ge=1, le=MAX_PAGE, description="How many on a page.")] = DEFAULT_PAGE
     cursor: Annotated[str, Field(description="The `next_cursor` of the page before.")] | None = None
+
+
+class SearchParameters(ReadParameters):
+    """As in the body of a search by text."""
+
+    query: QueryText
+    model: ModelName | None = None
+    k: K = 10
+    filter: Annotated[str, Field(description="As in the body of a search, as JSON.")] | None = None
+    ef_search: EfSearch = DEFAULT_EF_SEARCH
+    exact: Exact = False
+    min_score: MinScore | None = None
+    include: Parts = list(DEFAULT_PARTS)
+    explain: Explain = False
+
+    def as_request(self) -> SearchRequest:
+        """
+        Raises:
+            InvalidFilterError: the filter is not a JSON object.
+        """
+        given = self.model_dump(include=self.model_fields_set - {"filter"})
+        return SearchRequest(**given, filter=None if self.filter is None else _filter_document(self.filter))
+
+
+def _filter_document(text: str) -> dict[str, Any]:
+    try:
+        document = parse_json(text.encode())
+    except (MalformedJsonError, UnicodeEncodeError) as error:
+        raise InvalidFilterError("", f"the filter is not valid JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise InvalidFilterError("", "a filter is a JSON object")
+    return document
 
 
 PastVersion = Annotated[int, Field(ge=1, le=2**31 - 1, description="The vector as it was at this version.")]
@@ -251,6 +313,10 @@ class SearchAnswer(BaseModel):
     freshness: FreshnessAnswer
     cached: bool = Field(description="The answer was kept from an earlier request.")
     took_ms: float = Field(description="In the query service, waiting for the token included.")
+    truncated: bool | None = Field(
+        default=None,
+        description="Of a search by text: the query is longer than the model sees.",
+    )
     explain: ExplainAnswer | None = Field(default=None, description="With `explain: true`.")
 
 
@@ -367,6 +433,7 @@ class CollectionItem(BaseModel):
     index: IndexSpec
     active: ActiveGenerationItem
     model: str | None
+    provider: str = Field(description="What embeds its texts; `client`: the embeddings are brought.")
     description: str | None
     version: Annotated[int, Field(description="It counts the events of the collection's stream, from 1.")]
     position: Position
@@ -389,6 +456,7 @@ COLLECTION_EXAMPLE = {
         "indexed": True,
     },
     "model": "e5-small",
+    "provider": "client",
     "description": "Articles on wings",
     "version": 1,
     "position": 1,

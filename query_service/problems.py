@@ -21,6 +21,8 @@ from query_service.errors import (
     VersionNotFoundError,
     ZeroVectorError,
 )
+from shared.embedding.errors import ModelMismatchError
+from shared.embedding.problems import problem_of_texts, unavailability
 from shared.http.problems import FieldError, ProblemError
 from shared.read_model.filters import InvalidFilterError
 from shared.tokens import MalformedCursorError, MalformedTokenError, WrongDatabaseError
@@ -65,10 +67,12 @@ def problem_of(error: Exception) -> ProblemError | None:
             return ProblemError("dependency-unavailable", str(error), headers=_SOON)
         case TooManyReadsError() | TooManyFeedsError():
             return ProblemError("overloaded", str(error), headers=_SOON)
+        case ModelMismatchError():
+            return problem_of_texts(error, [("/query", "")])
         case ServerUnavailableError():
             return ProblemError("dependency-unavailable", str(error), headers=_SOON)
         case _:
-            return None
+            return unavailability(error)
 
 
 def _of_field(name: str, pointer: str, detail: str, extra: Mapping[str, int] | None = None) -> ProblemError:

@@ -14,13 +14,14 @@ import asyncpg
 import orjson
 
 from events_schema.collections import Metric
-from events_schema.embedding import Float32Array
+from events_schema.embedding import EmbeddingSpec, Float32Array
 from query_service.catalogue import LiveCollection
 from query_service.errors import DimensionMismatchError, NotFiniteError, ZeroVectorError
 from query_service.filter_sql import filter_sql
 from query_service.index_scans import scan_settings
 from query_service.metrics import QueryMetrics
 from query_service.snapshot import CHECKPOINTS, Reading, snapshot_of
+from shared.embedding.errors import ModelMismatchError
 from shared.embedding_input import EmbeddingFault, embedding_fault
 from shared.postgres import Connection
 from shared.read_model.filters import Filter
@@ -107,7 +108,8 @@ _EXPLAIN = "EXPLAIN (ANALYZE, VERBOSE, BUFFERS, SETTINGS, FORMAT JSON) "
 @dataclass(frozen=True, slots=True)
 class SearchVectors:
     """`origin` is an embedding, float32, shape (dimension,), or the id of a stored vector, which is left out of the
-    hits. `min_score` leaves out hits below it. `explain` runs the statement once more to see how it is done."""
+    hits. `min_score` leaves out hits below it. `explain` runs the statement once more to see how it is done. `spec` is
+    what the origin was embedded under, where that is known."""
 
     origin: Float32Array | str
     k: int
@@ -118,13 +120,17 @@ class SearchVectors:
     include: Include
     metrics: QueryMetrics
     explain: bool = False
+    spec: EmbeddingSpec | None = None
 
     async def read(self, connection: Connection, collection: LiveCollection) -> Reading[Hits | None]:
         """None: the stored vector is not there.
 
         Raises:
             DimensionMismatchError, NotFiniteError, ZeroVectorError: the embedding is none of the collection's kind.
+            ModelMismatchError: the collection's model was changed since the origin was embedded.
         """
+        if self.spec not in (None, collection.embedding_spec):
+            raise ModelMismatchError(collection.embedding_spec, "and the query was embedded before they became that")
         if not isinstance(self.origin, str):
             check_embedding(collection, self.origin)
         settings = None if self.exact else scan_settings(collection, self.k, self.ef_search)
@@ -159,7 +165,7 @@ class SearchVectors:
         }
 
     def identity(self) -> bytes:
-        what = (self.k, self.filter, self.ef_search, self.exact, self.min_score, self.include)
+        what = (self.k, self.filter, self.ef_search, self.exact, self.min_score, self.include, self.spec)
         origin = b"id:" + self.origin.encode() if isinstance(self.origin, str) else b"at:" + self.origin.tobytes()
         return b"search:" + repr(what).encode() + origin
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from query_service.catalogue import LiveCollection
 from query_service.errors import CollectionNotFoundError
 from query_service.event_reader import EventReader
 from query_service.feed import Feeds
@@ -14,6 +15,7 @@ from query_service.freshness import Demand
 from query_service.metrics import QueryMetrics
 from query_service.query_bus import Answer, KeptQuery, Query, QueryBus, Target, resolve
 from query_service.snapshot import FoundT, Snapshot
+from shared.embedding.embedder import TextEmbedder
 from shared.principal import Principal
 from shared.tokens import ConsistencyToken, Signer
 
@@ -26,6 +28,16 @@ class QueryService:
     metrics: QueryMetrics
     events: EventReader
     feeds: Feeds
+    embedder: TextEmbedder
+
+    async def collection(self, name: str, demand: Demand) -> LiveCollection:
+        """The collection that bears the name, as a poll shows it that covers the demand.
+
+        Raises:
+            CollectionNotFoundError, ProjectionParkedError
+        """
+        poll = await self.bus.poll(demand)
+        return resolve(poll, Target(self.principal.tenant, name, demand))[0]
 
     async def collection_id(self, name: str, given: UUID | None, demand: Demand) -> UUID:
         """The id of the collection that bears the name, or the given one if it is, or was, the tenant's.
@@ -34,8 +46,7 @@ class QueryService:
             CollectionNotFoundError
         """
         if given is None:
-            poll = await self.bus.poll(demand)
-            return resolve(poll, Target(self.principal.tenant, name, demand))[0].collection_id
+            return (await self.collection(name, demand)).collection_id
         if not await self.events.knows_collection(given, self.principal.tenant):
             raise CollectionNotFoundError(str(given))
         return given

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pydantic import Field, SecretStr
 
+from shared.embedding.settings import EmbeddingSettings
 from shared.settings import HttpSettings
 
 
-class QuerySettings(HttpSettings):
+class QuerySettings(EmbeddingSettings, HttpSettings):
     read_dsn: SecretStr
     """The read database's primary."""
     read_replica_dsns: SecretStr = SecretStr("")
@@ -17,7 +18,7 @@ class QuerySettings(HttpSettings):
     events_replica_dsn: SecretStr | None = None
     """A replica of it. None: the event database itself is read."""
     redis_url: SecretStr | None = None
-    """Where answers are cached for all query services. None: each caches alone."""
+    """Where answers and embeddings of queries are cached for all query services. None: each caches alone."""
     max_feeds: int = Field(default=100, ge=0)
     """Change feeds open at once; beyond, 503."""
     feed_poll_interval_seconds: float = Field(default=0.1, gt=0)

@@ -20,6 +20,7 @@ from query_service.models import (
     GetVectorParameters,
     ListVectorsParameters,
     SearchAnswer,
+    SearchParameters,
     SearchRequest,
     VectorAnswer,
     VectorListAnswer,
@@ -38,10 +39,13 @@ from query_service.requests import (
     json_answer,
 )
 from query_service.search import Hit, Hits, Include, SearchVectors
+from query_service.service import QueryService
+from query_service.texts import check_model, embedded_query
 from shared.http.application import API_PREFIX, StrictRoute, permission
 from shared.http.problems import documented
 from shared.principal import Permission
 from shared.read_model.filters import Filter, parse_filter
+from shared.tokens import ConsistencyToken
 
 _ANY = ("malformed-token", "wrong-database", "validation", "collection-not-found", "projection-parked",
         "not-fresh-enough", "dependency-unavailable", "overloaded", "timeout")  # fmt: skip
@@ -65,38 +69,24 @@ def vector_router(prefix: str, *, named: bool) -> APIRouter:
 
     @router.post(
         "/search", response_model=SearchAnswer, openapi_extra=reads, summary=f"Find the nearest vectors{suffix}",
-        responses=documented(*_ANY, *_BODY, "dimension-mismatch", "not-finite", "zero-vector", "vector-not-found"),
+        responses=documented(*_ANY, *_BODY, "dimension-mismatch", "not-finite", "zero-vector", "model-mismatch",
+                             "vector-not-found"),
     )  # fmt: skip
     async def search(body: SearchRequest, service: Service, tokens: Tokens, target: str = target_of) -> Response:
-        started = time.monotonic()
-        query = SearchVectors(
-            origin=_origin(body),
-            k=body.k,
-            filter=_filter(body.filter),
-            ef_search=body.ef_search,
-            exact=body.exact,
-            min_score=body.min_score,
-            include=include_of(body.include),
-            metrics=service.metrics,
-            explain=body.explain,
-        )
-        demand = demand_of(tokens, body)
-        answer = await service.read_kept(query, target, demand, read_anyway=body.explain)
-        found = answer.found
-        if found is None:
-            assert body.id is not None
-            raise VectorNotFoundError(body.id)
-        explanation = {"explain": _explained(found, answer.route)} if body.explain else {}
-        return json_answer(
-            {
-                "hits": [_parts(hit, query.include) for hit in found.hits],
-                "complete": found.complete,
-                "freshness": service.freshness_of(answer),
-                "cached": answer.cached,
-                "took_ms": _milliseconds(time.monotonic() - started),
-                **explanation,
-            }
-        )
+        return await _search(body, service, tokens, target)
+
+    @router.get(
+        "/search", response_model=SearchAnswer, openapi_extra=reads,
+        summary=f"Find the vectors nearest to a text{suffix}",
+        responses=documented(*_ANY, "invalid-filter", "model-mismatch", "not-finite", "zero-vector"),
+    )  # fmt: skip
+    async def search_by_text(
+        service: Service,
+        tokens: Tokens,
+        parameters: Annotated[SearchParameters, Query()],
+        target: str = target_of,
+    ) -> Response:
+        return await _search(parameters.as_request(), service, tokens, target)
 
     @router.post(
         "/count", response_model=CountAnswer, openapi_extra=reads, summary=f"Count the vectors that match{suffix}",
@@ -166,10 +156,51 @@ def vector_router(prefix: str, *, named: bool) -> APIRouter:
     return router
 
 
-def _origin(body: SearchRequest) -> Float32Array | str:
-    origin = body.id if body.embedding is None else body.embedding
+async def _search(
+    body: SearchRequest, service: QueryService, tokens: tuple[ConsistencyToken, ...], target: str
+) -> Response:
+    started = time.monotonic()
+    demand = demand_of(tokens, body)
+    wanted = _filter(body.filter)
+    origin: Float32Array | str | None = body.id if body.embedding is None else body.embedding
+    spec, of_text = None, {}
+    if body.model is not None or body.query is not None:
+        collection = await service.collection(target, demand)
+        spec = collection.embedding_spec
+        if body.model is not None:
+            check_model(collection, body.model)
+        if body.query is not None:
+            embedded = await embedded_query(service.embedder, collection, body.query)
+            origin, of_text = embedded.numbers, {"truncated": embedded.truncated}
     assert origin is not None
-    return origin
+    query = SearchVectors(
+        origin=origin,
+        k=body.k,
+        filter=wanted,
+        ef_search=body.ef_search,
+        exact=body.exact,
+        min_score=body.min_score,
+        include=include_of(body.include),
+        metrics=service.metrics,
+        explain=body.explain,
+        spec=spec,
+    )
+    answer = await service.read_kept(query, target, demand, read_anyway=body.explain)
+    found = answer.found
+    if found is None:
+        assert body.id is not None
+        raise VectorNotFoundError(body.id)
+    return json_answer(
+        {
+            "hits": [_parts(hit, query.include) for hit in found.hits],
+            "complete": found.complete,
+            "freshness": service.freshness_of(answer),
+            "cached": answer.cached,
+            "took_ms": _milliseconds(time.monotonic() - started),
+            **of_text,
+            **({"explain": _explained(found, answer.route)} if body.explain else {}),
+        }
+    )
 
 
 def _explained(found: Hits, route: Route) -> dict[str, Any]:

@@ -78,7 +78,7 @@ class TextEmbedder:
             raise ModelMismatchError(spec, ours)
         return self._provider
 
-    def fault(self) -> str | None:
+    async def fault(self) -> str | None:
         """What keeps texts from being embedded, as far as that is known without asking anybody."""
         return self._absence if self._provider is None else self._provider.fault()
 

@@ -184,7 +184,7 @@ async def test_without_a_provider_the_reason_says_how_to_switch_one_on() -> None
         None, MemoryCache(), [], EmbeddingMetrics(CollectorRegistry()), absence="do this", max_waiting_texts=4_000
     )
     assert embedder.model is None
-    assert embedder.fault() == "do this"
+    assert await embedder.fault() == "do this"
     with pytest.raises(NoProviderError, match="do this"):
         await embedder.spec()
     with pytest.raises(NoProviderError, match="do this"):

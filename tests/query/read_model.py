@@ -67,9 +67,12 @@ class ReadModel:
         vector_type: VectorType = "vector",
         index: IndexKind = "hnsw",
         tenant: str = TENANT,
+        provider: str = "client",
+        model: str | None = None,
     ) -> UUID:
         collection_id = uuid4()
-        shape = Shape(EmbeddingSpec(dimension=dimension), metric, vector_type, IndexSpec(kind=index))
+        spec = EmbeddingSpec(provider=provider, model=model, dimension=dimension)
+        shape = Shape(spec, metric, vector_type, IndexSpec(kind=index))
         generation = Generation(collection_id, 1, shape, "active", indexed=index == "hnsw")
         async with self.connection.transaction():
             position = await self.advance()

@@ -24,7 +24,12 @@ async def _plain(read_model: ReadModel) -> None:
     [
         ({}, "validation", "/embedding"),
         ({"embedding": [1, 2], "id": "a"}, "validation", "/id"),
-        ({"query": "text"}, "validation", "/query"),
+        ({"query": "text"}, "model-mismatch", "/query"),
+        ({"query": " "}, "validation", "/query"),
+        ({"query": "a\u0000"}, "validation", "/query"),
+        ({"query": "x" * 40_000}, "validation", "/query"),
+        ({"query": "text", "embedding": [1, 2]}, "validation", "/query"),
+        ({"embedding": [1, 2], "model": "other"}, "model-mismatch", "/model"),
         ({"embedding": [1, 2], "k": 0}, "validation", "/k"),
         ({"embedding": [1, 2], "k": 1001}, "validation", "/k"),
         ({"embedding": [1, 2], "k": "5"}, "validation", "/k"),
