@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 
 import typer
@@ -26,6 +27,8 @@ def build_app() -> typer.Typer:
 
 
 def run(app: typer.Typer) -> None:
+    # It logs every attempt; the command says once, and in a sentence, what is wrong.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     try:
         app()
     except StackError as error:

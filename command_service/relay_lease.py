@@ -8,8 +8,9 @@ what it sends is what its successor sends, and records say themselves what they 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -88,6 +89,9 @@ class RelayStatus:
         """Events that are in the log and not yet published."""
         return max(0, self.head - self.position)
 
+    def as_json(self) -> dict[str, Any]:
+        return {**asdict(self), "expires_at": self.expires_at and self.expires_at.isoformat(), "backlog": self.backlog}
+
 
 async def open_first_feed(connection: Connection, partitions: int) -> None:
     """Does nothing if a feed was ever opened."""
@@ -127,7 +131,7 @@ async def take(connection: Connection, holder: str, seconds: float) -> Lease | N
         raise LeaseMismatchError(
             f"the topic was filled up to position {lease.position}, event {lease.event_id}, but the event log has "
             f"{found.get(lease.position) or 'nothing'} there: it was restored or rewritten. Run `aindusdb relay "
-            "reset`, which fills the topic anew from this log"
+            "reset --new-topic`, which fills the topic anew from this log"
         )
     return lease
 

@@ -22,7 +22,8 @@ from uuid import uuid4
 import asyncpg
 
 from aindusdb.local_stack import databases
-from aindusdb.local_stack.kafka import KafkaServer, fetch_installation, find_installation
+from aindusdb.local_stack.kafka import KafkaServer
+from aindusdb.local_stack.kafka_installations import fetch_installation, find_installation
 from aindusdb.local_stack.logs import LogFile
 from aindusdb.local_stack.ports import free_port
 from aindusdb.local_stack.postgres import WHEEL, PostgresServer, find_binaries
@@ -138,13 +139,18 @@ async def own_kafka(
     settings: Mapping[str, str] | None = None,
 ) -> AsyncIterator[tuple[KafkaServer, SupervisedProcess]]:
     """A broker of the caller's own, to kill; supervised, so it comes back on the same port with the same data."""
+    async with prepared_kafka(settings) as server, running(server.spec(), server.folder.parent) as process:
+        yield server, process
+
+
+@asynccontextmanager
+async def prepared_kafka(settings: Mapping[str, str] | None = None) -> AsyncIterator[KafkaServer]:
+    """A broker that does not run yet."""
     installation = find_installation(os.environ)
     if installation is None:
         installation = await asyncio.to_thread(fetch_installation, os.environ)
     with tempfile.TemporaryDirectory(prefix="aindusdb-test-", ignore_cleanup_errors=True) as folder:
-        server = KafkaServer(installation, Path(folder) / "kafka", free_port(), free_port(), settings or {})
-        async with running(server.spec(), Path(folder)) as process:
-            yield server, process
+        yield KafkaServer(installation, Path(folder) / "kafka", free_port(), free_port(), settings or {})
 
 
 @asynccontextmanager

@@ -153,6 +153,8 @@ def _print(report: StackReport) -> None:
             f"Log at {log['head_position']:,}, read model at {log['watermark']:,}: "
             f"{log['lag_events']:,} events and {log['lag_seconds']:.1f} s behind, {log['parked_events']:,} parked"
         )
+    if report.relay is not None:
+        console.print(f"Topic filled up to {report.relay['position']:,}: {report.relay['backlog']:,} events wait")
 
 
 def refusal(error: StackError) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -21,14 +22,15 @@ class LocalExtraMissingError(StackError):
 
 
 class KafkaNotAvailableError(StackError):
-    """No Kafka broker can be had: install Java and Maven, or name one."""
+    """No Kafka broker can be had: install Java and Maven, or Docker, or name one."""
 
-    def __init__(self, why: str) -> None:
+    def __init__(self, reasons: Sequence[str]) -> None:
         super().__init__(
-            f"No Kafka broker can be had: {why}. Install Java 17 or newer and Maven, or unpack Kafka and set "
-            "KAFKA_HOME to its folder, or name a broker of your own with AINDUSDB_KAFKA_BOOTSTRAP; or leave --kafka "
-            "out: the projector then reads the event log itself."
+            f"No Kafka broker can be had: {'; '.join(reasons)}. Install Java 17 or newer and Maven, or start a Docker "
+            "engine, or unpack Kafka and set KAFKA_HOME to its folder (it needs Java 17 too), or name a broker of your "
+            "own with AINDUSDB_KAFKA_BOOTSTRAP; or leave --kafka out: the projector then reads the event log itself."
         )
+        self.reasons = reasons
 
 
 class ReplicasNotOursError(StackError):

@@ -1,49 +1,28 @@
-"""A real Kafka broker without Docker: found in KAFKA_HOME, or fetched once with Maven; one process, KRaft mode."""
+"""A real Kafka broker for one machine: its configuration, its data, its process, in KRaft mode."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
 import os
-import re
-import shutil
+import signal
 import subprocess
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import uuid4
 
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from aindusdb.local_stack.errors import FolderUnusableError, InitialisationFailedError, KafkaNotAvailableError
+from aindusdb.local_stack.errors import InitialisationFailedError
+from aindusdb.local_stack.kafka_installations import KafkaInstallation
 from aindusdb.local_stack.ports import HOST
 from aindusdb.local_stack.processes import NotReadyError, ProcessSpec
+from shared.kafka.clients import opened_admin
+from shared.kafka.settings import KafkaSettings
 
-KAFKA_VERSION = "4.1.0"
-_LOG4J_VERSION = "2.24.3"
-_JAVA_MAJOR = 17
-_FETCH_TIMEOUT_SECONDS = 600
 _TOOL_TIMEOUT_SECONDS = 60
-
-_POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0">
-  <modelVersion>4.0.0</modelVersion>
-  <groupId>aindusdb</groupId><artifactId>kafka</artifactId><version>1</version><packaging>pom</packaging>
-  <dependencies>
-    <dependency>
-      <groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>{KAFKA_VERSION}</version>
-    </dependency>
-    <dependency>
-      <groupId>org.apache.logging.log4j</groupId><artifactId>log4j-slf4j-impl</artifactId>
-      <version>{_LOG4J_VERSION}</version>
-    </dependency>
-    <dependency>
-      <groupId>org.apache.logging.log4j</groupId><artifactId>log4j-core</artifactId><version>{_LOG4J_VERSION}</version>
-    </dependency>
-  </dependencies>
-</project>
-"""
+_ANSWER_TIMEOUT_SECONDS = 5
 
 _LOGGING = """rootLogger.level = warn
 rootLogger.appenderRef.out.ref = out
@@ -57,83 +36,13 @@ _JVM = ("-Xms128m", "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 """Small: a broker for one machine, which shares it with everything else."""
 
 
-@dataclass(frozen=True, slots=True)
-class KafkaInstallation:
-    java: Path
-    classpath: str
-    origin: str
-    """Where it is from, for people."""
-
-
-def find_installation(environment: Mapping[str, str]) -> KafkaInstallation | None:
-    """What is there already; None if it has to be fetched.
-
-    Raises:
-        KafkaNotAvailableError: Java is missing or too old, or KAFKA_HOME is no Kafka.
-    """
-    java = _find_java(environment)
-    if home := environment.get("KAFKA_HOME"):
-        libraries = Path(home) / "libs"
-        if not any(libraries.glob("kafka_*.jar")):
-            raise KafkaNotAvailableError(f"KAFKA_HOME is {home}, but {libraries} holds no Kafka")
-        return KafkaInstallation(java, f"{libraries}/*", f"KAFKA_HOME ({home})")
-    cached = _cache_folder(environment)
-    if any(cached.glob("kafka_*.jar")):
-        return KafkaInstallation(java, f"{cached}/*", f"{cached} (version {KAFKA_VERSION})")
-    return None
-
-
-def fetch_installation(environment: Mapping[str, str]) -> KafkaInstallation:
-    """Fetches the broker's libraries with Maven, once for all stacks of this user.
-
-    Raises:
-        KafkaNotAvailableError: Maven is missing or cannot fetch them.
-    """
-    maven = shutil.which("mvn", path=environment.get("PATH"))
-    if maven is None:
-        raise KafkaNotAvailableError("Maven is not installed, and KAFKA_HOME is not set")
-    java, cached = _find_java(environment), _cache_folder(environment)
+async def answers(settings: KafkaSettings) -> bool:
+    """Whether there is a broker at this address."""
     try:
-        cached.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=cached.parent, prefix=".fetching-") as folder:
-            pom, libraries = Path(folder, "pom.xml"), Path(folder, "libs")
-            pom.write_text(_POM)
-            command = [maven, "-q", "-B", "-f", str(pom), "dependency:copy-dependencies", "-DincludeScope=runtime"]
-            _run_tool([*command, f"-DoutputDirectory={libraries}"], environment, _FETCH_TIMEOUT_SECONDS)
-            shutil.rmtree(cached, ignore_errors=True)
-            libraries.rename(cached)
-    except OSError as error:
-        raise FolderUnusableError(cached.parent, error.strerror or str(error)) from error
-    return KafkaInstallation(java, f"{cached}/*", f"{cached} (version {KAFKA_VERSION}, fetched with Maven)")
-
-
-def _cache_folder(environment: Mapping[str, str]) -> Path:
-    base = environment.get("XDG_CACHE_HOME") or str(Path(environment.get("HOME") or Path.home()) / ".cache")
-    return Path(base) / "aindusdb" / f"kafka-{KAFKA_VERSION}"
-
-
-def _run_tool(command: list[str], environment: Mapping[str, str], timeout_seconds: int) -> None:
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, check=False, env=dict(environment), timeout=timeout_seconds
-        )
-    except subprocess.TimeoutExpired as error:
-        raise KafkaNotAvailableError(f"Maven did not end within {timeout_seconds} s") from error
-    if done.returncode != 0:
-        lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-        raise KafkaNotAvailableError("Maven could not fetch it: " + (lines[0] if lines else "it does not say why"))
-
-
-def _find_java(environment: Mapping[str, str]) -> Path:
-    home = environment.get("JAVA_HOME")
-    found = str(Path(home) / "bin" / "java") if home else shutil.which("java", path=environment.get("PATH"))
-    if found is None or not Path(found).exists():
-        raise KafkaNotAvailableError("there is no Java" + (f" in JAVA_HOME ({home})" if home else ""))
-    asked = subprocess.run([found, "-version"], capture_output=True, text=True, check=False)
-    version = re.search(r'version "(\d+)', asked.stderr + asked.stdout)
-    if version is None or int(version[1]) < _JAVA_MAJOR:
-        raise KafkaNotAvailableError(f"{found} is Java {version[1] if version else 'of an unknown version'}")
-    return Path(found)
+        async with asyncio.timeout(_ANSWER_TIMEOUT_SECONDS), opened_admin(settings) as admin:
+            return bool((await admin.describe_cluster())["brokers"])
+    except (OSError, KafkaError, TimeoutError):
+        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +58,9 @@ class KafkaServer:
     def bootstrap(self) -> str:
         return f"{HOST}:{self.port}"
 
-    def configure(self) -> None:
+    def prepare(self) -> None:
         """Writes the configuration and, the first time, formats the data folder."""
+        self.installation.clear_leftovers(self.port)
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         (self.folder / "log4j2.properties").write_text(_LOGGING)
         settings = {
@@ -159,7 +69,7 @@ class KafkaServer:
             "controller.quorum.voters": f"1@{HOST}:{self.controller_port}",
             "controller.listener.names": "CONTROLLER",
             "inter.broker.listener.name": "PLAINTEXT",
-            "listeners": f"PLAINTEXT://{HOST}:{self.port},CONTROLLER://{HOST}:{self.controller_port}",
+            "listeners": f"PLAINTEXT://{self.installation.listens_on}:{self.port},CONTROLLER://{HOST}:{self.controller_port}",
             "advertised.listeners": f"PLAINTEXT://{HOST}:{self.port}",
             "log.dirs": str(self._data),
             "auto.create.topics.enable": "false",
@@ -204,7 +114,8 @@ class KafkaServer:
 
     def _java(self, main: str, *arguments: str) -> tuple[str, ...]:
         logging = f"-Dlog4j2.configurationFile={self.folder / 'log4j2.properties'}"
-        return (str(self.installation.java), *_JVM, logging, "-cp", self.installation.classpath, main, *arguments)
+        java = self.installation.java(self.folder, self.port)
+        return (*java, *_JVM, logging, "-cp", self.installation.classpath, main, *arguments)
 
     def spec(self) -> ProcessSpec:
         return ProcessSpec(
@@ -212,26 +123,25 @@ class KafkaServer:
             argv=self._java("kafka.Kafka", str(self._configuration)),
             port=self.port,
             probe=self._probe,
-            environment={"PATH": os.environ.get("PATH", os.defpath)},
+            environment={"PATH": os.defpath, **_environment()},
             answers_ready=False,
-            before_start=self.configure,
+            before_start=self.prepare,
             stop_timeout_seconds=20.0,
+            orphan_signal=signal.SIGTERM,
             working_folder=self.folder.parent,
         )
 
     async def _probe(self) -> None:
         try:
-            async with asyncio.timeout(5):
-                # Before it listens, the client would log every attempt.
-                _reader, writer = await asyncio.open_connection(HOST, self.port)
-                writer.close()
-                admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap, request_timeout_ms=3000)
-                try:
-                    await admin.start()
-                    brokers = (await admin.describe_cluster())["brokers"]
-                finally:
-                    await admin.close()
-        except (OSError, KafkaError, TimeoutError) as error:
-            raise NotReadyError(str(error) or type(error).__name__) from error
-        if not brokers:
-            raise NotReadyError("it has no broker yet")
+            # Before it listens, the client would log every attempt.
+            _reader, writer = await asyncio.open_connection(HOST, self.port)
+        except OSError as error:
+            raise NotReadyError(str(error)) from error
+        writer.close()
+        if not await answers(KafkaSettings(kafka_bootstrap=self.bootstrap)):
+            raise NotReadyError("it listens, but does not answer yet")
+
+
+def _environment() -> dict[str, str]:
+    """What finds Java, or Docker and its engine; none of what changes how a JVM behaves."""
+    return {name: value for name, value in os.environ.items() if name in ("PATH", "HOME") or name.startswith("DOCKER_")}

@@ -44,6 +44,8 @@ class StackReport:
     """The fields of `shared.status.LogStatus`."""
     log_error: str | None
     """Why `log` is missing."""
+    relay: dict[str, Any] | None
+    """The fields of `command_service.relay_lease.RelayStatus` and its backlog; None without Kafka."""
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -56,6 +58,7 @@ async def read_report(folder: DataFolder) -> StackReport:
     async with httpx.AsyncClient(trust_env=False) as http:
         processes = await asyncio.gather(*(_process_report(record, http) for record in state.processes))
     log, log_error = await _read_log(state)
+    relay = await _read_relay(state) if log is not None and state.kafka_bootstrap else None
     return StackReport(
         running=True,
         phase=state.phase,
@@ -65,6 +68,7 @@ async def read_report(folder: DataFolder) -> StackReport:
         processes=tuple(processes),
         log=log,
         log_error=log_error,
+        relay=relay,
     )
 
 
@@ -78,6 +82,7 @@ def _not_running(root: Path) -> StackReport:
         processes=(),
         log=None,
         log_error=None,
+        relay=None,
     )
 
 
@@ -88,11 +93,11 @@ async def _process_report(record: ProcessRecord, http: httpx.AsyncClient) -> Pro
     if process is not None:
         uptime_seconds = max(time.time() - process.created_at, 0.0)
         rss_bytes = _resident_bytes(process.pid)
-        if record.answers_ready and record.state == "running":
+        if record.answers_ready and record.state in ("starting", "running"):
             try:
                 await http_probe(http, record.port)()
             except NotReadyError as obstacle:
-                state, detail = "not ready", str(obstacle)
+                state, detail = "not ready" if record.state == "running" else state, str(obstacle)
     return ProcessReport(
         name=record.name,
         state=state,
@@ -123,3 +128,17 @@ async def _read_log(state: StackState) -> tuple[dict[str, Any] | None, str | Non
         return asdict(await read_status(state.events_dsn, state.read_dsn)), None
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
         return None, str(error) or type(error).__name__
+
+
+async def _read_relay(state: StackState) -> dict[str, Any] | None:
+    from command_service.relay_lease import read_relay_status
+
+    try:
+        connection = await asyncpg.connect(state.events_dsn, timeout=5, command_timeout=10)
+        try:
+            status = await read_relay_status(connection)
+        finally:
+            await connection.close()
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
+        return None
+    return None if status is None else status.as_json()

@@ -19,6 +19,7 @@ from aindusdb.local_stack.secrets import Secrets
 
 DRAIN_SECONDS = 30.0
 READY_ANSWER_SECONDS = 3.0
+NEEDING_KAFKA = ("Relay", "Projector")
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +16,8 @@ import httpx
 from aindusdb.local_stack import databases
 from aindusdb.local_stack.databases import DatabasePair
 from aindusdb.local_stack.errors import MigrationFailedError, ReplicasNotOursError
-from aindusdb.local_stack.kafka import KafkaServer, fetch_installation, find_installation
+from aindusdb.local_stack.kafka import KafkaServer, answers
+from aindusdb.local_stack.kafka_installations import fetch_installation, find_installation
 from aindusdb.local_stack.layout import DataFolder, FolderLock, check_room
 from aindusdb.local_stack.logs import LogFile
 from aindusdb.local_stack.ports import HOST, Ports, check_free
@@ -26,9 +27,10 @@ from aindusdb.local_stack.progress import Progress
 from aindusdb.local_stack.redis import RedisServer, find_binary
 from aindusdb.local_stack.replicas import Replica, retire_replicas
 from aindusdb.local_stack.secrets import Secrets, load_or_generate
-from aindusdb.local_stack.services import Addresses, ServiceSpecs, Wiring, addresses, passed_on
+from aindusdb.local_stack.services import NEEDING_KAFKA, Addresses, ServiceSpecs, Wiring, addresses, passed_on
 from aindusdb.local_stack.state import StackPhase, StackState, read_state, write_state
 from aindusdb.local_stack.users import postgres_user
+from shared.kafka.settings import KafkaSettings
 
 READY_TIMEOUT_SECONDS = 120.0
 RECOVERY_TIMEOUT_SECONDS = 600.0
@@ -195,7 +197,7 @@ class _Stack:
     async def _start_kafka(self) -> str:
         installation = await asyncio.to_thread(find_installation, self._environment)
         if installation is None:
-            with self._progress.step("Fetching Kafka with Maven, this once", "Kafka is fetched"):
+            with self._progress.step("Fetching Kafka, this once", "Kafka is fetched"):
                 installation = await asyncio.to_thread(fetch_installation, self._environment)
         ports = self._ports
         server = KafkaServer(installation, self._folder.kafka, ports.kafka, ports.kafka_controller)
@@ -224,7 +226,21 @@ class _Stack:
         )
         started = [self._run(spec) for spec in self._service_specs(wiring)]
         with self._progress.step("Starting the services", "The services are ready"):
-            await asyncio.gather(*(process.wait_ready(READY_TIMEOUT_SECONDS) for process in started))
+            waiting = await self._waiting_for_kafka()
+            await asyncio.gather(
+                *(process.wait_ready(READY_TIMEOUT_SECONDS) for process in started if process.spec.name not in waiting)
+            )
+
+    async def _waiting_for_kafka(self) -> Collection[str]:
+        """The processes that a broker of somebody else's keeps from being ready; nobody else needs it."""
+        bootstrap = self._environment.get("AINDUSDB_KAFKA_BOOTSTRAP")
+        if not bootstrap or await answers(KafkaSettings(kafka_bootstrap=bootstrap)):
+            return ()
+        self._progress.line(
+            f"Kafka at {bootstrap} does not answer. What is written waits in the log until it does; "
+            "`aindusdb status` shows how much"
+        )
+        return NEEDING_KAFKA
 
     def _run(self, spec: ProcessSpec) -> SupervisedProcess:
         log = LogFile(self._folder.logs / f"{spec.log_name}.log")

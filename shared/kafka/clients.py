@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -16,6 +17,7 @@ from aiokafka.protocol.metadata import MetadataRequest
 from shared.kafka.settings import KafkaSettings
 
 _ADMIN_TIMEOUT_MS = 10_000
+_STOP_TIMEOUT_SECONDS = 5.0
 
 
 def create_producer(settings: KafkaSettings, **options: Any) -> AIOKafkaProducer:
@@ -23,9 +25,35 @@ def create_producer(settings: KafkaSettings, **options: Any) -> AIOKafkaProducer
     return AIOKafkaProducer(**_connection(settings), **options)
 
 
-def create_consumer(settings: KafkaSettings, **options: Any) -> AIOKafkaConsumer:
-    """Of the topic; not yet connected. `options` are aiokafka's."""
-    return AIOKafkaConsumer(settings.kafka_topic, **_connection(settings), **options)
+@asynccontextmanager
+async def opened_consumer(settings: KafkaSettings, **options: Any) -> AsyncIterator[AIOKafkaConsumer]:
+    """Of the topic; `options` are aiokafka's.
+
+    Raises:
+        KafkaError: no broker answers; UnknownTopicOrPartitionError: it has no such topic.
+    """
+    consumer = AIOKafkaConsumer(settings.kafka_topic, **_connection(settings), **options)
+    try:
+        await consumer.start()
+        yield consumer
+    finally:
+        await _close(consumer)
+
+
+async def _close(consumer: AIOKafkaConsumer) -> None:
+    """As `stop` should. Where a fetch waits to try again, aiokafka lets the cancellation of that task out, and leaves
+    its connections to a broker that is away open for good."""
+    stopping = asyncio.create_task(consumer.stop())
+    await asyncio.wait({stopping}, timeout=_STOP_TIMEOUT_SECONDS)
+    stopping.cancel()
+    await asyncio.gather(stopping, return_exceptions=True)
+    await consumer._client.close()  # noqa: SLF001
+
+
+def is_told_to_end() -> bool:
+    """Whether somebody has cancelled the current task. Else it is one of aiokafka's own cancellations that came out."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
 
 
 @asynccontextmanager

@@ -66,7 +66,7 @@ class StackUnderTest:
             self.command(*arguments),
             capture_output=True,
             text=True,
-            timeout=90,
+            timeout=180,
             check=False,
             **self.process_arguments(),
         )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-import os
 import tempfile
 import time
 from collections.abc import Iterator
@@ -13,11 +13,12 @@ import httpx
 import psutil
 import pytest
 
-from aindusdb.local_stack.errors import KafkaNotAvailableError
-from aindusdb.local_stack.kafka import fetch_installation, find_installation
 from aindusdb.local_stack.ports import HOST
-from tests.stack.running import StackUnderTest
+from tests.servers import prepared_kafka, running
+from tests.stack.running import StackUnderTest, eventually
 from tests.stack.test_real_services import found
+
+pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture
@@ -28,6 +29,10 @@ def product() -> Iterator[StackUnderTest]:
         under_test.remove()
 
 
+def edge_of(product: StackUnderTest) -> httpx.Client:
+    return httpx.Client(base_url=f"http://{HOST}:{product.port}", trust_env=False, timeout=60)
+
+
 def relay_status(product: StackUnderTest) -> dict[str, object]:
     status: dict[str, object] = json.loads(product.run("relay", "status", "--json").stdout)
     return status
@@ -36,7 +41,7 @@ def relay_status(product: StackUnderTest) -> dict[str, object]:
 def test_writes_go_through_kafka_to_a_replica_and_back_to_the_log(product: StackUnderTest) -> None:
     said = product.up("--kafka", "--replicas", "1")
     assert "Starting Kafka from" in said
-    with httpx.Client(base_url=f"http://{HOST}:{product.port}", trust_env=False, timeout=30) as edge:
+    with edge_of(product) as edge:
         assert edge.post("/api/v1/collections", json={"name": "stars", "dimension": 3}).status_code == 201
         written = edge.put("/api/v1/collections/stars/vectors/vega", json={"embedding": [1, 0, 0]})
         token = written.json()["consistency_token"]
@@ -63,6 +68,39 @@ def test_writes_go_through_kafka_to_a_replica_and_back_to_the_log(product: Stack
         assert found(edge, written.json()["consistency_token"]) == ["deneb"]
 
 
+async def test_a_broker_that_is_away_at_the_start_holds_nobody_up(product: StackUnderTest) -> None:
+    async with prepared_kafka() as broker:
+        product.environment = {**product.environment, "AINDUSDB_KAFKA_BOOTSTRAP": broker.bootstrap}
+        said = await asyncio.to_thread(product.up)
+        assert f"Kafka at {broker.bootstrap} does not answer" in said
+        token = await asyncio.to_thread(written_while_away, product, broker.bootstrap)
+        async with running(broker.spec(), broker.folder.parent):
+            await asyncio.to_thread(found_once_it_is_back, product, token)
+
+
+def written_while_away(product: StackUnderTest, bootstrap: str) -> str:
+    with edge_of(product) as edge:
+        assert edge.post("/api/v1/collections", json={"name": "stars", "dimension": 3}).status_code == 201
+        written = edge.put("/api/v1/collections/stars/vectors/vega", json={"embedding": [1, 0, 0]})
+        assert written.status_code == 201
+    waiting = product.status()
+    assert waiting["relay"]["backlog"] == waiting["log"]["lag_events"] == 2
+    [why] = [process["detail"] for process in waiting["processes"] if process["name"] == "Relay"]
+    assert f"Kafka at {bootstrap} takes no events" in why
+    token: str = written.json()["consistency_token"]
+    return token
+
+
+def found_once_it_is_back(product: StackUnderTest, token: str) -> None:
+    def all_run() -> bool:
+        return all(process["state"] == "running" for process in product.status()["processes"])
+
+    assert eventually(all_run, 60)
+    assert product.status()["relay"]["backlog"] == 0
+    with edge_of(product) as edge:
+        assert found(edge, token) == ["vega"]
+
+
 def test_relay_commands_without_a_relay_say_what_to_do(product: StackUnderTest) -> None:
     done = product.run("relay", "status")
     assert done.returncode == 1
@@ -74,22 +112,3 @@ def test_replicas_of_a_server_of_ones_own_are_refused(product: StackUnderTest) -
     done = product.run("up", "--port", str(product.port), "--replicas", "1")
     assert done.returncode == 1
     assert "AINDUSDB_READ_REPLICA_DSNS" in done.stderr
-
-
-@pytest.mark.parametrize(
-    ("environment", "why"),
-    [
-        ({"PATH": "/nowhere"}, "there is no Java"),
-        ({"PATH": os.environ["PATH"], "JAVA_HOME": "/nowhere"}, "there is no Java in JAVA_HOME"),
-        ({"PATH": os.environ["PATH"], "KAFKA_HOME": "/nowhere"}, "holds no Kafka"),
-    ],
-)
-def test_what_is_missing_for_kafka_is_named(environment: dict[str, str], why: str) -> None:
-    with pytest.raises(KafkaNotAvailableError, match=why) as refused:
-        find_installation(environment)
-    assert "Install Java 17 or newer and Maven" in str(refused.value)
-
-
-def test_a_missing_maven_is_named(tmp_path: Path) -> None:
-    with pytest.raises(KafkaNotAvailableError, match="Maven is not installed"):
-        fetch_installation({"PATH": "/nowhere", "HOME": str(tmp_path)})
