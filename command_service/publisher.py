@@ -10,6 +10,7 @@ from uuid import UUID
 
 import asyncpg
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaTimeoutError
 
 from command_service.relay_lease import Lease
 from shared.kafka.clients import create_producer
@@ -18,6 +19,7 @@ from shared.kafka.records import event_headers, feed_headers, watermark_headers
 from shared.kafka.settings import KafkaSettings
 
 REQUEST_TIMEOUT_SECONDS = 5
+_SEND_TIMEOUT_SECONDS = 2 * REQUEST_TIMEOUT_SECONDS
 WATERMARK_INTERVAL_SECONDS = 0.02
 """The least time between two watermarks of a partition."""
 
@@ -47,6 +49,7 @@ class Publisher:
         self._common = feed_headers(log_id, lease.feed)
         self._covered = list(lease.partition_positions)
         self._watermarks_at = 0.0
+        self._introduced = False
         self.position = lease.position
         self.event_id = lease.event_id
         self.partition_positions: Sequence[int] = tuple(lease.partition_positions)
@@ -55,7 +58,7 @@ class Publisher:
         """The events that follow `position`, in order; then they are acknowledged by all replicas in sync.
 
         Raises:
-            KafkaError, TimeoutError: some of them may not be.
+            KafkaError: some of them may not be.
         """
         await self._send(rows, rows[-1]["position"], rows[-1]["event_id"])
 
@@ -66,6 +69,8 @@ class Publisher:
         return max(0.0, self._watermarks_at + WATERMARK_INTERVAL_SECONDS - time.monotonic())
 
     async def publish_watermarks(self) -> None:
+        """Tells the partitions that do not know how far they are complete; the first time all of them, so that what is
+        no more in the topic, because it expired or the topic was made anew, is missed at once."""
         if self.event_id is not None:
             await self._send((), self.position, self.event_id)
 
@@ -85,12 +90,16 @@ class Publisher:
         if now >= self._watermarks_at + WATERMARK_INTERVAL_SECONDS:
             self._watermarks_at = now
             for partition, covered in enumerate(self._covered):
-                if covered < to:
+                if covered < to or not self._introduced:
                     headers = watermark_headers(self._common, covered, to, event_id)
                     batches.append(partition, None, None, None, headers)
                     self._covered[partition] = to
-        async with asyncio.timeout(REQUEST_TIMEOUT_SECONDS * 2):
-            await batches.send()
+        try:
+            async with asyncio.timeout(_SEND_TIMEOUT_SECONDS):
+                await batches.send()
+        except TimeoutError as error:
+            raise KafkaTimeoutError(f"nothing acknowledged within {_SEND_TIMEOUT_SECONDS} s") from error
+        self._introduced = True
         self.position, self.event_id = to, event_id
         self.partition_positions = tuple(self._covered)
 

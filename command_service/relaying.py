@@ -26,7 +26,7 @@ from command_service.relay_lease import (
 from command_service.settings import RelaySettings
 from shared.appends import woken_by_appends
 from shared.event_log import LogCorruptionError, read_event_rows, read_log_id
-from shared.kafka.clients import opened_admin
+from shared.kafka.clients import is_told_to_end, opened_admin
 from shared.kafka.topic import TopicMismatchError, TopicMissingError, check_topic, ensure_topic
 from shared.postgres import CONNECTION_LOST, connect
 
@@ -87,12 +87,17 @@ class Relay:
                 await self._pause(_RECHECK_SECONDS)
             except KafkaError as error:
                 self._report(
-                    f"Kafka at {self._settings.kafka_bootstrap} takes no events ({type(error).__name__}: {error}); "
+                    f"Kafka at {self._settings.kafka_bootstrap} takes no events ({error}); "
                     "they wait in the log, and it is tried again"
                 )
                 await self._back_off()
             except CONNECTION_LOST as error:
                 self._report(f"the event database or Kafka is away ({type(error).__name__}: {error}); trying again")
+                await self._back_off()
+            except asyncio.CancelledError:
+                if is_told_to_end():
+                    raise
+                self._report("the connection to Kafka ended itself; trying again")
                 await self._back_off()
             except Exception as error:
                 _log.exception("publication failed")
@@ -196,6 +201,7 @@ class Relay:
         async def read(after: int) -> list[asyncpg.Record]:
             return await read_event_rows(connection, after, limit=_BATCH_EVENTS, max_bytes=_BATCH_BYTES)
 
+        await publisher.publish_watermarks()
         rows = await read(publisher.position)
         while not self._stopping.is_set():
             self._well()

@@ -21,6 +21,7 @@ from projector.runs import Layout, Run
 from projector.settings import ProjectorSettings
 from projector.source import EventSource
 from shared.event_log import LogCorruptionError
+from shared.kafka.clients import is_told_to_end
 from shared.kafka.records import ForeignRecordError
 from shared.kafka.topic import TopicMismatchError, TopicMissingError
 from shared.postgres import CONNECTION_LOST, Connection, connect
@@ -88,9 +89,12 @@ class Consumer:
                 self._report(f"a database is away ({type(error).__name__}: {error}); trying again")
                 await self._back_off()
             except KafkaError as error:
-                self._report(
-                    f"Kafka at {self._settings.kafka_bootstrap} is away ({type(error).__name__}: {error}); trying again"
-                )
+                self._report(f"Kafka at {self._settings.kafka_bootstrap} is away ({error}); trying again")
+                await self._back_off()
+            except asyncio.CancelledError:
+                if is_told_to_end():
+                    raise
+                self._report("the connection to Kafka ended itself; trying again")
                 await self._back_off()
             except Exception as error:
                 if not _passes(error):

@@ -16,19 +16,14 @@ from typing import NoReturn
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
-from aiokafka.errors import (
-    KafkaError,
-    NoOffsetForPartitionError,
-    OffsetOutOfRangeError,
-    UnknownTopicOrPartitionError,
-)
+from aiokafka.errors import KafkaError, KafkaTimeoutError, UnknownTopicOrPartitionError
 
 from projector.checkpoints import read_positions
 from projector.errors import CheckpointMismatchError, LayoutChangedError, NoFeedError
 from projector.event_log import EventLog, opened_event_log
 from projector.runs import Layout, Run, runs_of_log
 from projector.settings import ProjectorSettings
-from shared.kafka.clients import create_consumer
+from shared.kafka.clients import opened_consumer
 from shared.kafka.records import ForeignRecordError, Piece, piece_of
 from shared.kafka.topic import TopicMismatchError, TopicMissingError
 from shared.postgres import Connection
@@ -38,6 +33,8 @@ SESSION_TIMEOUT_SECONDS = 6
 """A projector that has not been heard of for so long loses its partitions to the others."""
 
 _STALLED_SECONDS = 5.0
+_SILENCE_SECONDS = 5.0
+_ASSIGNMENT_SECONDS = 1.0
 _COMMIT_INTERVAL_SECONDS = 2.0
 _COMMIT_TIMEOUT_SECONDS = 5.0
 _METADATA_MAX_AGE_SECONDS = 3
@@ -84,7 +81,7 @@ class KafkaSource:
         self._topic = settings.kafka_topic
         self._poll_interval_seconds = settings.poll_interval_seconds
         self._partitions: dict[int, _Partition] = {}
-        self._compared_at = time.monotonic()
+        self._compared_at = self._heard_at = time.monotonic()
         self._committed: dict[int, int] = {}
 
     async def read(self, connection: Connection, limit: int) -> Sequence[Run]:
@@ -182,7 +179,7 @@ class KafkaSource:
             raise CheckpointMismatchError(
                 f"the topic {self._topic} speaks of position {known}, but the event log ends at {first}: the log has "
                 "lost events or is another one. Either point AINDUSDB_EVENTS_DSN at the log that fills this topic, or "
-                "run `aindusdb relay reset`, which fills the topic anew from this log"
+                "run `aindusdb relay reset --new-topic`, which fills the topic anew from this log"
             )
         runs = runs_of_log(events, holes, self.layout.partition_count)
         for run in runs:
@@ -199,24 +196,45 @@ class KafkaSource:
         readable = [tp for tp in readable if tp in assigned]
         if not readable:
             await asyncio.sleep(min(self._poll_interval_seconds, 0.1))
+            await self._ask_broker()
             return []
-        try:
-            records = await self._consumer.getmany(
-                *readable, timeout_ms=int(self._poll_interval_seconds * 1000), max_records=limit
-            )
-        except (OffsetOutOfRangeError, NoOffsetForPartitionError) as error:
-            await self._begin_anew(error)
-            return []
+        records = await self._records(readable, limit)
+        if not records:
+            await self._ask_broker()
         for tp, of_partition in records.items():
             await self._accept(tp.partition, of_partition)
         return self._from_pieces()
 
-    async def _begin_anew(self, error: KafkaError) -> None:
-        """Where the group's offset is none of the topic's: at its first record. What came before is a hole."""
-        named = error.args[0]
-        partitions = list(named) if isinstance(named, dict) else [named]
-        _log.info("reading from the first record", partitions=sorted(tp.partition for tp in partitions))
-        await self._consumer.seek_to_beginning(*partitions)
+    async def _records(
+        self, readable: Sequence[TopicPartition], limit: int
+    ) -> Mapping[TopicPartition, Sequence[ConsumerRecord]]:
+        seconds = self._poll_interval_seconds
+        try:
+            # Between two assignments aiokafka waits longer than it was told, without a broker for ever.
+            async with asyncio.timeout(seconds + _ASSIGNMENT_SECONDS):
+                records: Mapping[TopicPartition, Sequence[ConsumerRecord]] = await self._consumer.getmany(
+                    *readable, timeout_ms=int(seconds * 1000), max_records=limit
+                )
+        except TimeoutError:
+            return {}
+        if records:
+            self._heard_at = time.monotonic()
+        return records
+
+    async def _ask_broker(self) -> None:
+        """A consumer waits for a broker that is away as it waits for records. After a silence this one asks.
+
+        Raises:
+            KafkaError: nobody answers.
+        """
+        if time.monotonic() - self._heard_at < _SILENCE_SECONDS:
+            return
+        try:
+            async with asyncio.timeout(_SILENCE_SECONDS):
+                await self._consumer.end_offsets([TopicPartition(self._topic, 0)])
+        except TimeoutError as error:
+            raise KafkaTimeoutError(f"no answer within {_SILENCE_SECONDS:g} s") from error
+        self._heard_at = time.monotonic()
 
     async def _accept(self, number: int, records: Sequence[ConsumerRecord]) -> None:
         partition = self._partitions[number]
@@ -258,28 +276,24 @@ async def open_kafka_source(settings: ProjectorSettings) -> AsyncIterator[KafkaS
                 "no relay has opened a feed yet; start `python -m command_service.relay` with AINDUSDB_KAFKA_BOOTSTRAP"
             )
         layout = Layout(await log.log_id(), feed.number, feed.partition_count)
-        consumer = create_consumer(
-            settings,
-            group_id=f"{settings.kafka_topic}.{PROJECTION}",
-            enable_auto_commit=False,
-            auto_offset_reset="none",
-            session_timeout_ms=SESSION_TIMEOUT_SECONDS * 1000,
-            heartbeat_interval_ms=SESSION_TIMEOUT_SECONDS * 1000 // 4,
-            metadata_max_age_ms=_METADATA_MAX_AGE_SECONDS * 1000,
-            max_partition_fetch_bytes=_MAX_FETCH_BYTES,
-            request_timeout_ms=_REQUEST_TIMEOUT_SECONDS * 1000,
-        )
         try:
-            try:
-                await consumer.start()
-            except UnknownTopicOrPartitionError as error:
-                raise TopicMissingError(settings.kafka_topic) from error
-            source = KafkaSource(consumer, log, layout, settings)
-            committing = asyncio.create_task(source.commit_forever(), name="offsets")
-            try:
-                yield source
-            finally:
-                committing.cancel()
-                await asyncio.gather(committing, return_exceptions=True)
-        finally:
-            await consumer.stop()
+            async with opened_consumer(
+                settings,
+                group_id=f"{settings.kafka_topic}.{PROJECTION}",
+                enable_auto_commit=False,
+                auto_offset_reset="earliest",  # where the group's offset is none of the topic's
+                session_timeout_ms=SESSION_TIMEOUT_SECONDS * 1000,
+                heartbeat_interval_ms=SESSION_TIMEOUT_SECONDS * 1000 // 4,
+                metadata_max_age_ms=_METADATA_MAX_AGE_SECONDS * 1000,
+                max_partition_fetch_bytes=_MAX_FETCH_BYTES,
+                request_timeout_ms=_REQUEST_TIMEOUT_SECONDS * 1000,
+            ) as consumer:
+                source = KafkaSource(consumer, log, layout, settings)
+                committing = asyncio.create_task(source.commit_forever(), name="offsets")
+                try:
+                    yield source
+                finally:
+                    committing.cancel()
+                    await asyncio.gather(committing, return_exceptions=True)
+        except UnknownTopicOrPartitionError as error:
+            raise TopicMissingError(settings.kafka_topic) from error

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Coroutine
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -38,7 +37,7 @@ def register(app: typer.Typer) -> None:
         with refusals():
             found = _run(_read_status(_servers(data_dir)[0]))
         if as_json:
-            print_json({**asdict(found), "expires_at": str(found.expires_at), "backlog": found.backlog})
+            print_json(found.as_json())
             return
         typer.echo(f"Feed {found.feed}, {len(found.partition_positions)} partitions, epoch {found.epoch}")
         typer.echo(f"Published by {found.holder}" if found.holder else "Nobody publishes at the moment")
@@ -52,6 +51,9 @@ def register(app: typer.Typer) -> None:
         from_position: Annotated[
             int | None, typer.Option(min=0, help="Publish again what follows this position; 0 is everything.")
         ] = None,
+        new_topic: Annotated[
+            bool, typer.Option("--new-topic", help="Make the topic anew, without whatever is in it now.")
+        ] = False,
         data_dir: DataFolderOption = Path(".aindusdb"),
     ) -> None:
         """Begin a new feed: the topic is filled anew from the log, by default with what is not published yet.
@@ -59,7 +61,7 @@ def register(app: typer.Typer) -> None:
         Nothing is lost or applied twice: projectors read from the log what a topic does not hold.
         """
         with refusals():
-            feed = _run(_reset(*_servers(data_dir), partitions, from_position))
+            feed = _run(_reset(*_servers(data_dir), partitions, from_position, new_topic))
         typer.echo(f"Feed {feed} begins; relays and projectors go over to it by themselves")
 
 
@@ -103,7 +105,9 @@ async def _read_status(dsn: str) -> RelayStatus:
     return found
 
 
-async def _reset(dsn: str, kafka: KafkaSettings, partitions: int | None, from_position: int | None) -> int:
+async def _reset(
+    dsn: str, kafka: KafkaSettings, partitions: int | None, from_position: int | None, new_topic: bool
+) -> int:
     if not kafka.kafka_bootstrap:
         raise CommandRefusedError("Name Kafka in AINDUSDB_KAFKA_BOOTSTRAP, or start the stack with --kafka.")
     current = await _read_status(dsn)
@@ -118,6 +122,6 @@ async def _reset(dsn: str, kafka: KafkaSettings, partitions: int | None, from_po
             )
         finally:
             await connection.close(timeout=5)
-        if there not in (0, wanted):
+        if there and (new_topic or there != wanted):
             await delete_topic(admin, kafka.kafka_topic)
     return feed

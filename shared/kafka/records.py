@@ -21,14 +21,14 @@ Headers = list[tuple[str, bytes]]
 
 
 class ForeignRecordError(Exception):
-    """The record is none that a relay wrote. Whoever else writes to the topic must stop; then delete the topic: the
-    relay makes it anew, and nothing is lost, because the event log has everything."""
+    """The record is none that a relay of this log wrote. Whoever else writes to the topic must stop; then the topic is
+    made anew, and nothing is lost, because the event log has everything."""
 
     def __init__(self, partition: int, offset: int, why: str) -> None:
         super().__init__(
             f"partition {partition} of the topic holds at offset {offset} a record that is no event of ours ({why}). "
-            "Find out who else writes to the topic and stop them, then delete the topic: the relay makes it anew, and "
-            "nothing is lost, because the event log has everything"
+            "Find out who else writes to the topic and stop them, unless the event database was restored; then run "
+            "`aindusdb relay reset --new-topic`. Nothing is lost, because the event log has everything"
         )
 
 

@@ -20,8 +20,9 @@ class TopicMismatchError(Exception):
 
     def __init__(self, topic: str, *, expected: int, got: int) -> None:
         super().__init__(
-            f"the topic {topic} has {got} partitions, but its feed has {expected}. Either delete the topic, which the "
-            f"relay then makes anew with {expected}, or run `aindusdb relay reset --partitions {got}` to fill it anew"
+            f"the topic {topic} has {got} partitions, but its feed has {expected}. Run `aindusdb relay reset "
+            f"--partitions {got}` to go over to as many, or `aindusdb relay reset --new-topic` to make it anew with "
+            f"{expected}"
         )
 
 

@@ -197,7 +197,7 @@ async def test_records_that_are_no_events_of_ours_are_refused_and_nothing_is_app
         await load.some(10)
         await asyncio.sleep(1)
         assert await watermark(way.projection.read) == before
-        await delete_topic(admin, way.topic)
+        await delete_topic(admin, way.topic)  # without the command
         await way.settle()
 
 

@@ -68,7 +68,7 @@ def test_a_record_that_is_no_event_of_ours_is_refused(header: str, value: bytes 
         del headers[header]
     else:
         headers[header] = value
-    with pytest.raises(ForeignRecordError, match="delete the topic"):
+    with pytest.raises(ForeignRecordError, match="relay reset --new-topic"):
         piece_of(0, 17, str(sent["aggregate_id"]).encode(), sent["event_data"].encode(), list(headers.items()))
 
 

@@ -78,6 +78,21 @@ async def test_the_topic_holds_every_event_and_says_so_in_every_partition(way: T
     await assert_complete(way, first)
 
 
+async def test_a_topic_made_anew_says_in_every_partition_what_it_does_not_hold(way: Transport) -> None:
+    await Load(way.log).some(50)
+    async with opened_admin(way.relay_settings()) as admin, way.relay():
+        await Load(way.log, 8).some(5)
+        await until(way.published, "nothing was published")
+        await delete_topic(admin, way.topic)
+
+        async def made_anew() -> bool:
+            return await partition_count(admin, way.topic) == 6 and all((await pieces(way)).values())
+
+        await until(made_anew, "the topic is not made anew")
+        head = await way.projection.head()
+        assert {piece.after for chain in (await pieces(way)).values() for piece in chain[:1]} == {head}
+
+
 async def test_an_orderly_end_hands_over_at_once(way: Transport) -> None:
     load = Load(way.log)
     await load.some(10)

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 from uuid import uuid4
 
+import httpx
 from prometheus_client import CollectorRegistry
 
 from aindusdb.local_stack.ports import free_port
@@ -95,6 +96,18 @@ class Transport:
                 process.kill()
                 await process.wait()
 
+    @asynccontextmanager
+    async def served(self, module: str, **environment: str) -> AsyncIterator[httpx.AsyncClient]:
+        """The same, and a client that asks it how it is."""
+        port = free_port()
+        address = f"http://127.0.0.1:{port}"
+        async with (
+            self.process(module, AINDUSDB_PORT=str(port), AINDUSDB_METRICS_INTERVAL_SECONDS="0.1", **environment),
+            httpx.AsyncClient(base_url=address, trust_env=False, timeout=10) as client,
+        ):
+            await until(lambda: answers(client), f"{module} did not start")
+            yield client
+
     async def relay_status(self) -> RelayStatus:
         status = await read_relay_status(self.projection.log)
         assert status is not None
@@ -115,6 +128,28 @@ class Transport:
         await until(self.projection.caught_up, "the projector did not catch up")
         assert await self.projection.stored() == await self.projection.expected()
         assert await self.projection.parked() == {}
+
+
+async def answers(client: httpx.AsyncClient) -> bool:
+    try:
+        return (await client.get("/health")).is_success
+    except httpx.TransportError:
+        return False
+
+
+def says(client: httpx.AsyncClient, status: int, words: str = "") -> Callable[[], Awaitable[bool]]:
+    """Whether /ready answers with this status and these words."""
+
+    async def asked() -> bool:
+        answer = await client.get("/ready")
+        return answer.status_code == status and words in answer.text
+
+    return asked
+
+
+async def metric(client: httpx.AsyncClient, name: str) -> float:
+    lines = (await client.get("/metrics")).text.splitlines()
+    return next(float(line.split()[1]) for line in lines if line.startswith(f"{name} "))
 
 
 class Load:
