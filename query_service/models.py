@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
 from events_schema.collections import IndexSpec, Metric, VectorType
@@ -83,6 +83,20 @@ Explain = Annotated[bool, Field(description="Answer also how the hits were found
 Token = Annotated[str, Field(description="As the header X-Consistency-Token.")]
 Parts = Annotated[list[Part], Field(description="What is answered of each vector.")]
 
+# Parsed by its own parser, which says of each fault where it is.
+Filter = Annotated[
+    Any,
+    WithJsonSchema(
+        {
+            "type": ["object", "null"],
+            "title": "Filter",
+            "description": "Conditions on metadata and on $id, $content, $created_at, $updated_at and $version, in a "
+            "language like Mongo's: see the page about filters.",
+            "examples": [{"lang": "en", "year": {"$gte": 2020}, "$or": [{"tags": "news"}, {"pinned": True}]}],
+        }
+    ),
+]
+
 DEFAULT_PARTS: tuple[Part, ...] = ("content", "metadata")
 
 
@@ -96,10 +110,7 @@ class _ReadBody(BaseModel):
     consistency_token: Token | None = None
     timeout_ms: TimeoutMs = DEFAULT_TIMEOUT_MS
     max_staleness_ms: MaxStalenessMs | None = None
-    filter: (
-        Annotated[dict[str, Any], Field(description="Fields of the metadata and the values that they must equal.")]
-        | None
-    ) = None
+    filter: Filter = None
 
 
 class SearchRequest(_ReadBody):

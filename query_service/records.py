@@ -13,7 +13,7 @@ from query_service.filter_sql import filter_sql
 from query_service.search import Include
 from query_service.snapshot import CHECKPOINTS, Reading, snapshot_of
 from shared.postgres import Connection
-from shared.read_model.filters import Filter
+from shared.read_model.conditions import EVERYTHING, Filter
 from shared.tokens import MalformedCursorError
 
 _COLUMNS = "r.id, r.content, r.metadata, r.version, r.created_at, r.updated_at, r.position"
@@ -104,7 +104,7 @@ class CountVectors:
     filter: Filter | None
 
     async def read(self, connection: Connection, collection: LiveCollection) -> Reading[int]:
-        filtered = filter_sql(self.filter or Filter(()), "r.metadata")
+        filtered = filter_sql(self.filter or EVERYTHING, "r")
         sql = _COUNT.format(checkpoints=CHECKPOINTS, records=collection.records, condition=filtered.condition)
         row = await connection.fetchrow(sql, *filtered.values)
         assert row is not None

@@ -24,7 +24,7 @@ from query_service.snapshot import CHECKPOINTS, Reading, snapshot_of
 from shared.embedding.errors import ModelMismatchError
 from shared.embedding_input import EmbeddingFault, embedding_fault
 from shared.postgres import Connection
-from shared.read_model.filters import Filter
+from shared.read_model.conditions import EVERYTHING, Filter
 from shared.read_model.tables import DISTANCE_OPERATORS
 
 MAX_K = 1_000
@@ -186,7 +186,7 @@ class SearchVectors:
 
     def statement(self, collection: LiveCollection, settings: Mapping[str, str] | None) -> tuple[str, list[Any]]:
         """The SQL and its parameters' values: through the index, scanned by these settings, or exactly."""
-        filtered = filter_sql(self.filter, "f.metadata") if self.filter and self.filter.conditions else None
+        filtered = None if self.filter in (None, EVERYTHING) else filter_sql(self.filter, "f")
         values: list[Any] = list(filtered.values) if filtered else []
 
         def bind(value: Any, sql_type: str) -> str:

@@ -44,7 +44,8 @@ from query_service.texts import check_model, embedded_query
 from shared.http.application import API_PREFIX, StrictRoute, permission
 from shared.http.problems import documented
 from shared.principal import Permission
-from shared.read_model.filters import Filter, parse_filter
+from shared.read_model.conditions import Filter
+from shared.read_model.filters import parse_filter
 from shared.tokens import ConsistencyToken
 
 _ANY = ("malformed-token", "wrong-database", "validation", "collection-not-found", "projection-parked",
@@ -221,7 +222,7 @@ def _milliseconds(seconds: float) -> float:
     return round(seconds * 1000, 2)
 
 
-def _filter(document: dict[str, Any] | None) -> Filter | None:
+def _filter(document: Any) -> Filter | None:
     return None if document is None else parse_filter(document)
 
 

@@ -36,7 +36,7 @@ def register(app: typer.Typer) -> None:
         vector: Annotated[str | None, typer.Option(help="The embedding as a JSON array of numbers.")] = None,
         vector_file: Annotated[Path | None, typer.Option(help="A file that holds this array.")] = None,
         k: Annotated[int, typer.Option("-k", "--k", help="How many hits.")] = 10,
-        where: Annotated[str | None, typer.Option("--filter", help="A filter over metadata, as JSON.")] = None,
+        where: Annotated[str | None, typer.Option("--filter", help="A filter, as JSON.")] = None,
         exact: Annotated[bool, typer.Option("--exact", help="Compare with every vector, without the index.")] = False,
         ef_search: Annotated[int | None, typer.Option(help="hnsw: candidates while searching.")] = None,
         token: Annotated[str | None, typer.Option(help="A write's consistency token: see that write.")] = None,

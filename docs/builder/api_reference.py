@@ -42,7 +42,8 @@ def openapi() -> Mapping[str, Any]:
 
 
 def tags() -> list[str]:
-    return sorted({tag for one in _operations(openapi()) for tag in one.content.get("tags", ())})
+    """Of all operations but those of health, which have no schemas: a page describes them."""
+    return sorted({tag for one in _operations(openapi()) for tag in one.content.get("tags", ())} - {"health"})
 
 
 def operations(tag: str) -> str:
@@ -98,7 +99,7 @@ def _section(operation: _Operation, twin: _Operation | None, components: Compone
         parts += ["**Body**\n", _described(body, components), _request_tables(components.rows(body))]
     parts += [block("sh", _curl(operation, components, body))]
     parts += _answers(operation, components)
-    parts += _problems(content["responses"])
+    parts += ["**Problems**\n", _problems(content["responses"])]
     return "\n".join(parts)
 
 
@@ -188,13 +189,15 @@ def _curl(operation: _Operation, components: Components, body: Schema | None) ->
     return f"{command} \\\n  -H 'Content-Type: application/json' \\\n  -d '{example}'"
 
 
-def _problems(responses: Mapping[str, Any]) -> list[str]:
-    rows = [
-        (
-            status,
-            ", ".join(f"[{name}](../problems/{name}.md)" for name in _PROBLEM_NAMES.findall(answer["description"])),
-        )
-        for status, answer in sorted(responses.items())
-        if status >= "4" and status.isdigit()
-    ]
-    return ["**Problems**\n", table(("status", "problems"), rows)] if rows else []
+def _problems(responses: Mapping[str, Any]) -> str:
+    return table(
+        ("status", "problems"),
+        [
+            (
+                status,
+                ", ".join(f"[{name}](../problems/{name}.md)" for name in _PROBLEM_NAMES.findall(answer["description"])),
+            )
+            for status, answer in sorted(responses.items())
+            if status >= "4" and status.isdigit()
+        ],
+    )

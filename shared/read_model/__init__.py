@@ -1,1 +1,1 @@
-"""The read database's contract: names of tables, their columns, and how a filter becomes SQL."""
+"""The read database's contract: names of tables, their columns, and the filters over them."""

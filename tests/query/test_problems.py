@@ -47,7 +47,7 @@ async def _plain(read_model: ReadModel) -> None:
         ({"embedding": [1e30, 1e30]}, "not-finite", "/embedding"),
         ({"embedding": [0, 0]}, "zero-vector", "/embedding"),
         ({"embedding": [1, 2, 3]}, "dimension-mismatch", "/embedding"),
-        ({"embedding": [1, 2], "filter": []}, "validation", "/filter"),
+        ({"embedding": [1, 2], "filter": []}, "invalid-filter", "/filter"),
         ({"embedding": [1, 2], "filter": {"a": {"$near": 1}}}, "invalid-filter", "/filter/a/$near"),
     ],
 )

@@ -25,7 +25,8 @@ from query_service.index_scans import scan_settings
 from query_service.metrics import QueryMetrics
 from query_service.polls import take_poll
 from query_service.search import Include, SearchVectors
-from shared.read_model.filters import Filter, parse_filter
+from shared.read_model.conditions import Filter
+from shared.read_model.filters import parse_filter
 from tests.query.read_model import TENANT, ReadModel, Row
 from tests.servers import Databases, connected
 

@@ -1,0 +1,215 @@
+"""From a filter to the condition of a SQL statement. Whatever a request brings is bound."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, assert_never
+
+import orjson
+from sqlalchemy import (
+    ARRAY,
+    FLOAT,
+    INTEGER,
+    NUMERIC,
+    TEXT,
+    TIMESTAMP,
+    ColumnElement,
+    and_,
+    any_,
+    bindparam,
+    exists,
+    false,
+    func,
+    literal_column,
+    or_,
+    true,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.types import TypeEngine, UserDefinedType
+
+from shared.read_model import jsonpaths
+from shared.read_model.conditions import (
+    AllOf,
+    AnyOf,
+    Compares,
+    Exists,
+    Filter,
+    HoldsAll,
+    IsLike,
+    IsOneOf,
+    Not,
+    Value,
+)
+from shared.read_model.fields import MetadataField, SystemField
+from shared.read_model.metadata_indexes import NO_INDEXES, MetadataIndex, MetadataIndexes, MetadataType
+
+Expression = ColumnElement[Any]
+Condition = ColumnElement[bool]
+
+
+class _JsonPath(UserDefinedType[str]):
+    cache_ok = True
+    render_bind_cast = True
+
+    def get_col_spec(self, **_: Any) -> str:
+        return "JSONPATH"
+
+
+_DOUBLE: TypeEngine[float] = FLOAT(53)
+_INSTANT = TIMESTAMP(timezone=True)
+_COLUMN_TYPES: dict[SystemField, TypeEngine[Any]] = {
+    SystemField.ID: TEXT(),
+    SystemField.CONTENT: TEXT(),
+    SystemField.CREATED_AT: _INSTANT,
+    SystemField.UPDATED_AT: _INSTANT,
+    SystemField.VERSION: _DOUBLE,
+}
+_INDEX_TYPES: dict[MetadataType, TypeEngine[Any]] = {
+    "text": TEXT(),
+    "number": NUMERIC(),
+    "boolean": INTEGER(),
+    "date": _INSTANT,
+}
+
+
+def compile_filter(parsed: Filter, table: str, indexes: MetadataIndexes = NO_INDEXES) -> Condition:
+    """A condition over the columns of a records table that the statement calls `table`. `indexes` are those that its
+    collection declares; whether they are there already makes no difference to what is found."""
+    return _Compiler(table, indexes).condition(parsed)
+
+
+class _Compiler:
+    def __init__(self, table: str, indexes: MetadataIndexes) -> None:
+        self._table = table
+        self._indexes = indexes
+        self._metadata: Expression = literal_column(f"{table}.metadata", JSONB)
+
+    def condition(self, parsed: Filter) -> Condition:
+        match parsed:
+            case AllOf():
+                return and_(true(), *map(self.condition, parsed.conditions))
+            case AnyOf():
+                return or_(false(), *map(self.condition, parsed.conditions))
+            case Not():
+                # What cannot be compared is unknown in SQL, and here it is not the case.
+                return self.condition(parsed.condition).is_not(True)
+            case HoldsAll():
+                return self._holds_all(parsed.field, parsed.values)
+            case _ if isinstance(parsed.field, SystemField):
+                return self._of_column(parsed, parsed.field)
+            case _:
+                return self._of_metadata(parsed, parsed.field)
+
+    def _of_column(self, parsed: IsOneOf | Compares | Exists | IsLike, field: SystemField) -> Condition:
+        column: Expression = literal_column(f"{self._table}.{field.value}")
+        column_type = _COLUMN_TYPES[field]
+        match parsed:
+            case IsOneOf():
+                given = [value for value in parsed.values if value is not None]
+                found = _is_any(column, given, column_type)
+                return found if len(given) == len(parsed.values) else or_(found, column.is_(None))
+            case Compares():
+                ordered = column.collate("C") if isinstance(parsed.value, str) else column
+                return _compared(ordered, parsed, column_type)
+            case Exists():
+                return column.is_not(None)
+            case IsLike(ignore_case=True):
+                # By the database's collation: the id's own knows the case of ASCII letters only.
+                return column.collate("default").ilike(_bound(parsed.pattern, TEXT()))
+            case IsLike():
+                return column.like(_bound(parsed.pattern, TEXT()))
+            case _:
+                assert_never(parsed)
+
+    def _of_metadata(self, parsed: IsOneOf | Compares | Exists | IsLike, field: MetadataField) -> Condition:
+        index = self._indexes.get(field)
+        match parsed:
+            case IsOneOf():
+                found = self._is_one_of(field, parsed.values)
+                if index is None or not all(map(index.holds, parsed.values)):
+                    return found
+                values = [_stored(value, index) for value in parsed.values]
+                return self._through(index, lambda value: _is_any(value, values, _INDEX_TYPES[index.type]), found)
+            case Compares():
+                found = self._compares(field, parsed)
+                if index is None or not index.holds(parsed.value):
+                    return found
+                wanted = Compares(field, parsed.comparison, _stored(parsed.value, index))
+                return self._through(index, lambda value: _compared(value, wanted, _INDEX_TYPES[index.type]), found)
+            case Exists():
+                return self._matches(jsonpaths.exists(field.path))
+            case IsLike():
+                found = self._matches(jsonpaths.is_like(field.path, parsed.pattern, ignore_case=parsed.ignore_case))
+                if index is None or index.type != "text" or parsed.ignore_case:
+                    return found
+                return self._through(index, lambda value: value.like(_bound(parsed.pattern, TEXT())), found)
+            case _:
+                assert_never(parsed)
+
+    def _through(
+        self, index: MetadataIndex, matches: Callable[[Expression], Condition], otherwise: Condition
+    ) -> Condition:
+        value: Expression = literal_column(index.expression(f"{self._table}.metadata"))
+        unclear: Expression = literal_column(index.unclear)
+        return and_(or_(matches(value), value == unclear), or_(value != unclear, otherwise))
+
+    def _is_one_of(self, field: MetadataField, values: Sequence[Value]) -> Condition:
+        dates = [value for value in values if isinstance(value, datetime)]
+        others = [value for value in values if not isinstance(value, datetime)]
+        alternatives = []
+        if others:
+            alternatives.append(self._matches(jsonpaths.is_one_of(field.path, others)))
+        if dates:
+            alternatives.append(self._any_date(field, lambda date: _is_any(date, dates, _INSTANT)))
+        return or_(false(), *alternatives)
+
+    def _compares(self, field: MetadataField, parsed: Compares) -> Condition:
+        if isinstance(parsed.value, datetime):
+            return self._any_date(field, lambda date: _compared(date, parsed, _INSTANT))
+        return self._matches(jsonpaths.compares(field.path, parsed.comparison, parsed.value))
+
+    def _holds_all(self, field: MetadataField, values: Sequence[Value]) -> Condition:
+        # The index answers the first condition, to which a value outside of an array is as good.
+        reached = func.jsonb_path_query(self._metadata, _bound(jsonpaths.accessor(field.path), _JsonPath()))
+        value: Expression = reached.column_valued()
+        wanted = _bound(orjson.dumps(values).decode(), JSONB())
+        held = value.op("@>", is_comparison=True)(wanted)
+        return and_(
+            self._matches(jsonpaths.holds_all(field.path, values)),
+            exists().where(func.jsonb_typeof(value) == literal_column("'array'"), held),
+        )
+
+    def _any_date(self, field: MetadataField, matches: Callable[[Expression], Condition]) -> Condition:
+        elements = jsonpaths.elements(field.path)
+        value: Expression = func.jsonb_path_query(self._metadata, _bound(elements, _JsonPath())).column_valued()
+        return exists().where(matches(func.metadata_date(value)))
+
+    def _matches(self, predicate: str) -> Condition:
+        return self._metadata.op("@@", is_comparison=True)(_bound(predicate, _JsonPath()))
+
+
+def _bound(value: Any, sql_type: TypeEngine[Any]) -> Expression:
+    return bindparam(None, value, unique=True, type_=sql_type)
+
+
+def _is_any(value: Expression, values: Sequence[Any], sql_type: TypeEngine[Any]) -> Condition:
+    if len(values) == 1:
+        return value == _bound(values[0], sql_type)
+    return value == any_(_bound(list(values), ARRAY(sql_type)))
+
+
+def _compared(value: Expression, wanted: Compares, sql_type: TypeEngine[Any]) -> Condition:
+    return value.op(wanted.comparison, is_comparison=True)(_bound(wanted.value, sql_type))
+
+
+def _stored(value: Any, index: MetadataIndex) -> Any:
+    """As the index's expression has it."""
+    match index.type:
+        case "number":
+            return Decimal(orjson.dumps(value).decode())
+        case "boolean":
+            return int(value)
+        case "text" | "date":
+            return value
