@@ -16,6 +16,8 @@ from command_service.command_bus import CommandBus
 from command_service.embedding_table import EmbeddingTable
 from command_service.notifier import AppendNotifier
 from command_service.problems import problem_of
+from command_service.restore_routes import restore_vector_router
+from command_service.restore_routes import router as restore_router
 from command_service.service import CommandService
 from command_service.settings import CommandSettings
 from command_service.vector_routes import vector_router
@@ -77,6 +79,9 @@ def create_app(settings: CommandSettings, registry: CollectorRegistry) -> FastAP
             collection_router,
             vector_router("/collections/{name}/vectors", named=True),
             vector_router("/vectors", named=False),
+            restore_router,
+            restore_vector_router("/collections/{name}/vectors", named=True),
+            restore_vector_router("/vectors", named=False),
             health_router(
                 {"event_database": _event_database_check(holder)},
                 registry,

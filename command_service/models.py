@@ -432,3 +432,48 @@ class BatchAnswer(BaseModel):
     first_position: Annotated[int, Field(description="Of the batch's first event.")]
     last_position: Annotated[int, Field(description="Of its last event; a batch's positions follow one another.")]
     consistency_token: Token
+
+
+class RestoreVectorRequest(_Request):
+    model_config = example({"version": 2})
+
+    version: Annotated[int, Field(ge=1, le=2**31 - 1, description="The version whose contents come back.")]
+
+
+class RestoreRequest(_Request):
+    """What one request changed or deleted comes back as it was before. Vectors that somebody has changed since, and
+    those that the request created, are left as they are."""
+
+    model_config = example({"request_id": "0199ffcb-6e4c-7b44-9a52-41f7f2f1b6d0"})
+
+    request_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$", description="The X-Request-ID of its answer.")]
+    force: Annotated[bool, Field(description="Also what was changed since comes back.")] = False
+    cursor: Annotated[str, Field(description="The `next_cursor` of the answer before.")] | None = None
+
+
+class RestoreCollectionRequest(_Request):
+    model_config = example({"collection_id": "0199ffcb-6e4c-7b44-9a52-41f7f2f1b6d0"})
+
+    collection_id: Annotated[UUID, Field(strict=False, description="The deleted collection's.")]
+    cursor: Annotated[str, Field(description="The `next_cursor` of the answer before.")] | None = None
+
+
+class SkippedAnswer(BaseModel):
+    collection_id: UUID
+    id: str
+    reason: Literal["created", "changed_since", "collection_deleted"]
+
+
+class RestoredAnswer(BaseModel):
+    """One page. As long as there is a `next_cursor`, the same request with it as `cursor` goes on."""
+
+    restored: int = Field(description="Vectors that an event brought back.")
+    unchanged: int = Field(description="Vectors that were like that already.")
+    skipped: list[SkippedAnswer]
+    next_cursor: str | None
+    consistency_token: str | None = Field(description="Covers what this page wrote; null where that is nothing.")
+
+
+class RestoredCollectionAnswer(RestoredAnswer):
+    name: str
+    collection_id: UUID = Field(description="The new collection's.")

@@ -14,16 +14,20 @@ from command_service.domain.refusals import (
     IdempotencyKeyReusedError,
     MetadataTooLargeError,
     RefusalError,
+    SpecChangedError,
     VectorExistsError,
     VectorNotFoundError,
     VersionMismatchError,
 )
+from command_service.restoring import VectorsKeepChangingError
 from shared.embedding.problems import unavailability
 from shared.http.problems import FieldError, ProblemError
 from shared.postgres import CONNECTION_LOST
+from shared.tokens import MalformedCursorError
 
 _NAMES: dict[type[RefusalError], str] = {
     MetadataTooLargeError: "validation",
+    SpecChangedError: "model-mismatch",
     IdempotencyKeyReusedError: "idempotency-key-reused",
     CollectionNotFoundError: "collection-not-found",
     VectorNotFoundError: "vector-not-found",
@@ -47,6 +51,10 @@ def problem_of(error: Exception) -> ProblemError | None:
             return ProblemError("version-mismatch", str(error), expected=error.expected, current=error.current)
         case RefusalError():
             return ProblemError(_NAMES[type(error)], str(error))
+        case MalformedCursorError():
+            return ProblemError("malformed-cursor", str(error))
+        case VectorsKeepChangingError():
+            return ProblemError("overloaded", str(error), headers={"Retry-After": "1"})
         case OverloadedError():
             return ProblemError("overloaded", str(error), headers={"Retry-After": str(error.retry_after_seconds)})
         case EventDatabaseUnavailableError():

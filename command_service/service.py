@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Self
@@ -29,7 +30,7 @@ from events_schema.collections import IndexSpec
 from events_schema.embedding import EmbeddingSpec
 from events_schema.streams import collection_stream
 from shared.embedding.embedder import TextEmbedder
-from shared.postgres import Pool
+from shared.postgres import Connection, Pool
 from shared.principal import Principal
 from shared.tokens import ConsistencyToken, Signer
 
@@ -66,7 +67,11 @@ class CommandService:
         self.principal = principal
         self.embedder = embedder
         self._pool = pool
-        self._signer = signer
+        self.signer = signer
+
+    def events(self) -> AbstractAsyncContextManager[Connection]:
+        """A connection to the event database, for reading."""
+        return self._pool.acquire()
 
     async def resolve(self, tenant: str, name: str) -> Collection | None:
         """The collection that lives under a name now, as far as this process knows; the append looks again."""
@@ -125,7 +130,7 @@ class CommandService:
         return outcome.operations[0], outcome
 
     def token(self, tenant: str, outcome: Outcome) -> str:
-        return self._signer.sign_token(
+        return self.signer.sign_token(
             ConsistencyToken(outcome.log_id, tenant, outcome.first_position, outcome.last_position)
         )
 

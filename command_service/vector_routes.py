@@ -15,7 +15,7 @@ from command_service.models import (
     UpsertVectorRequest,
     VectorWritten,
 )
-from command_service.outcomes import VectorsOutcome
+from command_service.outcomes import OperationOutcome, VectorsOutcome
 from command_service.preparation import check_embeddings, create_vector, patch_vector, prepare_batch, upsert_vector
 from command_service.requests import CollectionName, Context, IfMatch, Service, VectorIdPath, expected_version
 from command_service.service import CommandService
@@ -126,11 +126,23 @@ async def _one(
     service: CommandService, context: CommandContext, to: Destination, operation: VectorOperation
 ) -> Response:
     done, outcome = await service.write_one(context, to.target, operation)
+    truncated = any(text is not None and text.truncated for text in to.embedded)
+    return one_written(service, context, done, outcome, truncated=truncated)
+
+
+def one_written(
+    service: CommandService,
+    context: CommandContext,
+    done: OperationOutcome,
+    outcome: VectorsOutcome,
+    *,
+    truncated: bool = False,
+) -> Response:
     answer = VectorWritten(
         id=done.id,
         version=done.version,
         position=done.position,
-        truncated=any(text is not None and text.truncated for text in to.embedded),
+        truncated=truncated,
         consistency_token=service.token(context.tenant, outcome),
     )
     return Response(

@@ -37,6 +37,9 @@ class CollectionCreated(Event):
     index: IndexSpec
     embedding_spec: EmbeddingSpec
     description: str | None = None
+    restores: UUID | None = Field(
+        default=None, description="The deleted collection that this one takes the place of, if it does."
+    )
 
 
 class CollectionUpdated(Event):

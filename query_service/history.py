@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -19,27 +17,12 @@ from query_service.event_reader import EventReader
 from query_service.freshness import Demand
 from query_service.search import Include
 from query_service.snapshot import Reading
-
-_CHUNK = 64
-
-
-@dataclass(frozen=True, slots=True)
-class PastVector:
-    """A vector as it was at `version`. `updated_at` is the time of that version, `position` its event's."""
-
-    id: str
-    content: str | None
-    metadata: dict[str, Any]
-    embedding: Sequence[float]
-    version: int
-    created_at: datetime
-    updated_at: datetime
-    position: int
+from shared.past_vectors import CHUNK_EVENTS, BackwardFold, PastState
 
 
 async def past_vector(
     events: EventReader, tenant: str, collection_id: UUID, vector_id: str, version: int, demand: Demand
-) -> Reading[PastVector]:
+) -> Reading[PastState]:
     """
     Raises:
         VectorNotFoundError: no vector ever had the id there.
@@ -47,15 +30,16 @@ async def past_vector(
         NotFreshEnoughError, ForeignTokenError, EventLogUnavailableError
     """
     stream = vector_stream(collection_id, vector_id)
-    fold = _Backwards()
+    fold = BackwardFold()
     at = version
     while True:
-        reading = await events.backwards(stream, tenant, from_version=at, limit=_CHUNK, demand=demand)
+        reading = await events.backwards(stream, tenant, from_version=at, limit=CHUNK_EVENTS, demand=demand)
         if at == version:
             await _check_version(events, reading.found, tenant, collection_id, vector_id, version, demand)
         for event in reading.found:
-            if fold.add(event):
-                return Reading(reading.snapshot, fold.vector(vector_id))
+            state = fold.add(event)
+            if state is not None:
+                return Reading(reading.snapshot, state)
         at = reading.found[-1].version - 1
 
 
@@ -79,40 +63,21 @@ async def _check_version(
     raise VersionNotFoundError(vector_id, version, deleted=False)
 
 
-class _Backwards:
-    """Gathers a vector's fields from its events, the newest first, until its creation."""
-
-    def __init__(self) -> None:
-        self._newest: RecordedEvent | None = None
-        self._created_at: datetime | None = None
-        self._fields: dict[str, Any] = {}
-
-    def add(self, recorded: RecordedEvent) -> bool:
-        """Whether that was the creation."""
-        self._newest = self._newest or recorded
-        event = decode_event(recorded.event_type, recorded.schema_version, recorded.event_data)
-        created = isinstance(event, VectorCreated)
-        if isinstance(event, VectorCreated | VectorUpdated):
-            for name in ("embeddings", "content", "metadata"):
-                if created or name in event.model_fields_set:
-                    self._fields.setdefault(name, getattr(event, name))
-        if created:
-            self._created_at = recorded.timestamp
-        return created
-
-    def vector(self, vector_id: str) -> PastVector:
-        assert self._newest is not None
-        assert self._created_at is not None
-        return PastVector(
-            id=vector_id,
-            content=self._fields["content"],
-            metadata=self._fields["metadata"],
-            embedding=decode(self._fields["embeddings"][0].data).tolist(),
-            version=self._newest.version,
-            created_at=self._created_at,
-            updated_at=self._newest.timestamp,
-            position=self._newest.position,
-        )
+def past_document(state: PastState, include: Include) -> dict[str, Any]:
+    """As the API shows a vector, without what was not asked for."""
+    parts = {
+        "content": state.content if include.content else None,
+        "metadata": state.metadata if include.metadata else None,
+        "embedding": decode(state.embeddings[0].data).tolist() if include.embedding else None,
+    }
+    return {
+        "id": state.id,
+        **{name: value for name, value in parts.items() if getattr(include, name)},
+        "version": state.version,
+        "created_at": state.created_at,
+        "updated_at": state.updated_at,
+        "position": state.position,
+    }
 
 
 def described(event: RecordedEvent, include: Include) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from orjson import Fragment
 from events_schema.embedding import Float32Array
 from events_schema.streams import DEFAULT_COLLECTION
 from query_service.errors import VectorNotFoundError
-from query_service.history import PastVector, past_vector
+from query_service.history import past_document, past_vector
 from query_service.models import (
     CountAnswer,
     CountRequest,
@@ -146,7 +146,7 @@ def vector_router(prefix: str, *, named: bool) -> APIRouter:
             tenant, began = service.principal.tenant, time.monotonic()
             past = await past_vector(service.events, tenant, collection_id, vector_id, parameters.version, demand)
             freshness = service.freshness(past.snapshot, began, parked=0)
-            return json_answer({**_parts(past.found, include), "freshness": freshness}, etag=past.found.version)
+            return json_answer({**past_document(past.found, include), "freshness": freshness}, etag=past.found.version)
         query = GetVector(vector_id, include)
         answer = await service.read(query, target, demand)
         if answer.found is None:
@@ -226,10 +226,10 @@ def _filter(document: Any) -> Filter | None:
     return None if document is None else parse_filter(document)
 
 
-def _parts(found: Hit | StoredVector | PastVector, include: Include) -> dict[str, Any]:
-    """Without what was not asked for. The metadata of a row is JSON already and goes into the answer as it is."""
+def _parts(found: Hit | StoredVector, include: Include) -> dict[str, Any]:
+    """Without what was not asked for. The metadata is JSON already and goes into the answer as it is."""
     document = {name: getattr(found, name) for name in found.__slots__}
-    if isinstance(found.metadata, str):
+    if found.metadata is not None:
         document["metadata"] = Fragment(found.metadata)
     for part, wanted in asdict(include).items():
         if not wanted:

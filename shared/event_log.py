@@ -35,6 +35,11 @@ ORDER BY position
 
 _READ_STREAM = f"SELECT {EVENT_COLUMNS} FROM events WHERE aggregate_id = $1 AND version > $2 ORDER BY version LIMIT $3"  # noqa: S608
 
+_READ_STREAM_BACKWARDS = f"""
+SELECT {EVENT_COLUMNS} FROM events WHERE aggregate_id = $1 AND tenant = $2 AND version <= $3
+ORDER BY version DESC LIMIT $4
+"""  # noqa: S608
+
 _FIRST_OF_COLLECTION = f"""
 SELECT {EVENT_COLUMNS} FROM events WHERE collection_id = $1 AND aggregate_type = 'collection' ORDER BY position LIMIT 1
 """  # noqa: S608
@@ -114,6 +119,13 @@ async def read_stream(
 ) -> list[RecordedEvent]:
     """The events of one aggregate in order of version."""
     return _recorded(await connection.fetch(_READ_STREAM, aggregate_id, after_version, limit))
+
+
+async def read_stream_backwards(
+    connection: Connection, aggregate_id: UUID, tenant: str, *, from_version: int, limit: int
+) -> list[RecordedEvent]:
+    """The events of one aggregate up to a version, the last first."""
+    return _recorded(await connection.fetch(_READ_STREAM_BACKWARDS, aggregate_id, tenant, from_version, limit))
 
 
 async def read_collection_stream(connection: Connection, collection_id: UUID) -> list[RecordedEvent]:

@@ -32,6 +32,8 @@ class Collection:
     embedding_spec: EmbeddingSpec
     description: str | None
     created_at: datetime
+    restores: UUID | None = None
+    """The deleted collection that it took the place of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,7 @@ def _created(command: CreateCollection) -> CollectionCreated:
         index=command.index,
         embedding_spec=command.embedding_spec,
         description=command.description,
+        **({} if command.restores is None else {"restores": command.restores}),
     )
 
 
@@ -115,4 +118,5 @@ def _collection(event: CollectionCreated, created_at: datetime) -> Collection:
         embedding_spec=event.embedding_spec,
         description=event.description,
         created_at=created_at,
+        restores=event.restores,
     )

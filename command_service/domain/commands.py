@@ -42,6 +42,8 @@ class CreateCollection:
     index: IndexSpec
     embedding_spec: EmbeddingSpec
     description: str | None = None
+    restores: UUID | None = None
+    """The deleted collection that this one takes the place of."""
 
 
 @dataclass(frozen=True, slots=True)

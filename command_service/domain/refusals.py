@@ -62,6 +62,16 @@ class VectorExistsError(RefusalError):
 
 
 @dataclass
+class SpecChangedError(RefusalError):
+    """What is to come back was embedded by another model than the collection's."""
+
+    id: str
+
+    def __str__(self) -> str:
+        return f"the embedding that {self.id!r} had is of another model or dimension than the collection's"
+
+
+@dataclass
 class MetadataTooLargeError(RefusalError):
     """The patch is small enough, but what it makes of the metadata is not."""
 

@@ -1,0 +1,293 @@
+"""Bringing back what was changed or deleted, by events that say so: the log only grows.
+
+A vector comes back as it was at a version; everything that one request changed or deleted, as it was before that
+request; a deleted collection, as a new one with a collection_id of its own. The last two take what they have to do in
+pages, each a transaction of at most a page's events; whoever is interrupted goes on with the cursor of the last answer,
+or begins again: what is back already appends nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+from uuid import UUID
+
+import asyncpg
+from uuid_utils.compat import uuid7
+
+from command_service.domain.collections import Collection, CollectionState, evolve
+from command_service.domain.commands import CommandContext, CreateCollection, UpsertVector
+from command_service.domain.refusals import (
+    BatchRefusedError,
+    CollectionExistsError,
+    CollectionNotFoundError,
+    SpecChangedError,
+    VectorNotFoundError,
+)
+from command_service.outcomes import CollectionOutcome, VectorsOutcome
+from command_service.service import CommandService, WriteTarget
+from events_schema.base import RecordedEvent
+from events_schema.collections import CollectionDeleted
+from events_schema.embedding import EmbeddingSpec
+from events_schema.registry import decode_event
+from events_schema.streams import vector_stream
+from events_schema.vectors import VectorCreated, VectorDeleted
+from shared.event_log import read_collection_stream
+from shared.past_vectors import PastState, read_past_state
+
+PAGE_EVENTS = 250
+TRANSACTION_BYTES = 4 * 1024 * 1024
+
+_RACES = 5
+
+# All of the request's events are found first: the planner must not walk the whole log in the order of positions.
+_EVENTS_OF_REQUEST = """
+WITH found AS MATERIALIZED (
+    SELECT position, collection_id, aggregate_id, version FROM events
+    WHERE (metadata ->> 'request_id') = $1 AND tenant = $2 AND aggregate_type = 'vector'
+),
+page AS (SELECT * FROM found WHERE position > $3 ORDER BY position LIMIT $4)
+SELECT p.position, p.collection_id, p.aggregate_id, e.event_data ->> 'id' AS id, f.first_version, f.last_version,
+       c.version AS current_version, c.event_type AS current_type
+FROM page p JOIN events e USING (position)
+CROSS JOIN LATERAL (
+    SELECT min(version) AS first_version, max(version) AS last_version FROM found WHERE aggregate_id = p.aggregate_id
+) f
+CROSS JOIN LATERAL (
+    SELECT version, event_type FROM events WHERE aggregate_id = p.aggregate_id ORDER BY version DESC LIMIT 1
+) c
+ORDER BY p.position
+"""
+
+# A vector that was created several times is met once for each; its last event says what there was in the end.
+_VECTORS_OF_COLLECTION = """
+WITH page AS (
+    SELECT position, aggregate_id FROM events
+    WHERE collection_id = $1 AND event_type = 'VectorCreated' AND position > $2 ORDER BY position LIMIT $3
+)
+SELECT p.position, p.aggregate_id, l.version, l.event_type FROM page p
+CROSS JOIN LATERAL (
+    SELECT version, event_type FROM events WHERE aggregate_id = p.aggregate_id ORDER BY version DESC LIMIT 1
+) l
+ORDER BY p.position
+"""
+
+Reason = Literal["created", "changed_since", "collection_deleted"]
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A vector that was left as it is: the request created it, somebody changed it since, or its collection is gone."""
+
+    collection_id: UUID
+    id: str
+    reason: Reason
+
+
+@dataclass(slots=True)
+class Restored:
+    """What one page came to. `after` is the position behind which the next one begins; None: that was the last."""
+
+    restored: int = 0
+    unchanged: int = 0
+    skipped: list[Skipped] = field(default_factory=list)
+    outcomes: list[VectorsOutcome | CollectionOutcome] = field(default_factory=list)
+    after: int | None = None
+
+
+class Restoring:
+    def __init__(self, service: CommandService) -> None:
+        self._service = service
+
+    async def vector(
+        self, context: CommandContext, collection: Collection, vector_id: str, version: int, if_version: int | None
+    ) -> UpsertVector:
+        """The operation that puts the vector back to what it was at a version.
+
+        Raises:
+            VectorNotFoundError: it had no such version, or was deleted with it.
+            SpecChangedError: its embedding then was of another model.
+        """
+        stream = vector_stream(collection.collection_id, vector_id)
+        async with self._service.events() as connection:
+            state = await read_past_state(connection, stream, context.tenant, version)
+        if state is None:
+            raise VectorNotFoundError(vector_id)
+        return UpsertVector(as_creation(state, collection.embedding_spec), if_version)
+
+    async def request(self, context: CommandContext, request_id: str, after: int, *, force: bool) -> Restored:
+        """A page of what the request changed or deleted. `force`: also what was changed since."""
+        context = _caused_by(context, request_id)
+        for _ in range(_RACES):
+            async with self._service.events() as connection:
+                rows = await connection.fetch(_EVENTS_OF_REQUEST, request_id, context.tenant, after, PAGE_EVENTS)
+            page = Restored(after=rows[-1]["position"] if len(rows) == PAGE_EVENTS else None)
+            try:
+                for collection_id, of_collection in _by_collection(rows).items():
+                    await self._restore_rows(context, collection_id, of_collection, page, force=force)
+            except BatchRefusedError:
+                continue  # something changed meanwhile: looked at again
+            return page
+        raise VectorsKeepChangingError(request_id)
+
+    async def _restore_rows(
+        self,
+        context: CommandContext,
+        collection_id: UUID,
+        rows: Sequence[asyncpg.Record],
+        page: Restored,
+        *,
+        force: bool,
+    ) -> None:
+        collection = await self._live(context.tenant, collection_id)
+        operations: list[UpsertVector] = []
+        for row in {row["aggregate_id"]: row for row in rows}.values():
+            reason = _reason_to_skip(collection, row, force=force)
+            state = None
+            if reason is None:
+                async with self._service.events() as connection:
+                    state = await read_past_state(
+                        connection, row["aggregate_id"], context.tenant, row["first_version"] - 1
+                    )
+                reason = "created" if state is None else None
+            if reason is not None:
+                page.skipped.append(Skipped(collection_id, row["id"], reason))
+                continue
+            assert collection is not None
+            assert state is not None
+            deleted = row["current_type"] == VectorDeleted.event_type
+            expected = None if force else 0 if deleted else row["current_version"]
+            operations.append(UpsertVector(as_creation(state, collection.embedding_spec), expected))
+        if operations:
+            assert collection is not None
+            await self._write(context, collection, operations, page)
+
+    async def collection(
+        self, context: CommandContext, name: str, collection_id: UUID, after: int
+    ) -> tuple[Collection, Restored]:
+        """A page of a deleted collection's vectors into the collection that takes its place, made with the first one.
+
+        Raises:
+            CollectionNotFoundError: the tenant never had a collection with this id, or it is not deleted.
+            CollectionExistsError: another collection bears the name.
+        """
+        async with self._service.events() as connection:
+            past = await read_collection_stream(connection, collection_id)
+            if not past or past[0].tenant != context.tenant or past[-1].event_type != CollectionDeleted.event_type:
+                raise CollectionNotFoundError(str(collection_id))
+            rows = await connection.fetch(_VECTORS_OF_COLLECTION, collection_id, after, PAGE_EVENTS)
+            alive = {row["aggregate_id"]: row for row in rows if row["event_type"] != VectorDeleted.event_type}
+            states = [
+                await read_past_state(connection, stream, context.tenant, row["version"])
+                for stream, row in alive.items()
+            ]
+        context = _caused_by(context, str(past[-1].event_id))
+        page = Restored(after=rows[-1]["position"] if len(rows) == PAGE_EVENTS else None)
+        target = await self._successor(context, name, collection_id, past, page)
+        operations = [UpsertVector(as_creation(state, target.embedding_spec)) for state in states if state is not None]
+        if operations:
+            await self._write(context, target, operations, page)
+        return target, page
+
+    async def _successor(
+        self, context: CommandContext, name: str, collection_id: UUID, past: Sequence[RecordedEvent], page: Restored
+    ) -> Collection:
+        present = await self._service.resolve(context.tenant, name)
+        if present is None:
+            was = _last_definition(past)
+            creation = CreateCollection(
+                context=context,
+                name=name,
+                collection_id=uuid7(),
+                metric=was.metric,
+                type=was.type,
+                index=was.index,
+                embedding_spec=was.embedding_spec,
+                description=was.description,
+                restores=collection_id,
+            )
+            page.outcomes.append(await self._service.change_collection(creation))
+            present = await self._service.resolve(context.tenant, name)
+        if present is None or present.restores != collection_id:
+            raise CollectionExistsError(name)
+        return present
+
+    async def _live(self, tenant: str, collection_id: UUID) -> Collection | None:
+        async with self._service.events() as connection:
+            past = await read_collection_stream(connection, collection_id)
+        if not past or past[0].tenant != tenant:
+            return None
+        found = await self._service.resolve(tenant, past[0].event_data["name"])
+        return found if found is not None and found.collection_id == collection_id else None
+
+    async def _write(
+        self, context: CommandContext, collection: Collection, operations: Sequence[UpsertVector], page: Restored
+    ) -> None:
+        for part in _within(operations, TRANSACTION_BYTES):
+            outcome = await self._service.write(context, WriteTarget(collection), part)
+            unchanged = sum(operation.result == "unchanged" for operation in outcome.operations)
+            page.unchanged += unchanged
+            page.restored += len(outcome.operations) - unchanged
+            page.outcomes.append(outcome)
+
+
+class VectorsKeepChangingError(Exception):
+    """Vectors of the page were changed by others each time that it was tried. Try again."""
+
+    def __init__(self, request_id: str) -> None:
+        super().__init__(f"vectors of the request {request_id!r} keep being changed; try again")
+
+
+def as_creation(state: PastState, spec: EmbeddingSpec) -> VectorCreated:
+    """
+    Raises:
+        SpecChangedError: there is no embedding of this spec.
+    """
+    embeddings = tuple(one for one in state.embeddings if one.spec == spec)
+    if not embeddings:
+        raise SpecChangedError(state.id)
+    return VectorCreated(id=state.id, embeddings=embeddings, content=state.content, metadata=state.metadata)
+
+
+def _reason_to_skip(collection: Collection | None, row: asyncpg.Record, *, force: bool) -> Reason | None:
+    if collection is None:
+        return "collection_deleted"
+    if row["first_version"] == 1:
+        return "created"
+    return None if force or row["current_version"] == row["last_version"] else "changed_since"
+
+
+def _by_collection(rows: Iterable[asyncpg.Record]) -> dict[UUID, list[asyncpg.Record]]:
+    found: dict[UUID, list[asyncpg.Record]] = {}
+    for row in rows:
+        found.setdefault(row["collection_id"], []).append(row)
+    return found
+
+
+def _last_definition(past: Sequence[RecordedEvent]) -> Collection:
+    """What the collection was before its deletion, the last of these events."""
+    state = CollectionState()
+    for event in past[:-1]:
+        decoded = decode_event(event.event_type, event.schema_version, event.event_data)
+        state = evolve(state, decoded, version=event.version, position=event.position, timestamp=event.timestamp)
+    assert state.live is not None
+    return state.live
+
+
+def _within(operations: Sequence[UpsertVector], most_bytes: int) -> Iterator[list[UpsertVector]]:
+    """The operations in order, in parts of about so many bytes of events, each of at least one."""
+    part: list[UpsertVector] = []
+    size = 0
+    for operation in operations:
+        if part and size + len(operation.event.serialised) > most_bytes:
+            yield part
+            part, size = [], 0
+        part.append(operation)
+        size += len(operation.event.serialised)
+    yield part
+
+
+def _caused_by(context: CommandContext, cause: str) -> CommandContext:
+    """Without an idempotency key: that would replay the first transaction's outcome for all others. None is needed."""
+    return CommandContext(context.tenant, context.metadata.model_copy(update={"causation_id": cause}))
