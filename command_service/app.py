@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 from command_service.collection_routes import router as collection_router
 from command_service.command_bus import CommandBus
 from command_service.embedding_table import EmbeddingTable
+from command_service.import_routes import import_router
 from command_service.notifier import AppendNotifier
 from command_service.problems import problem_of
 from command_service.restore_routes import restore_vector_router
@@ -79,6 +80,8 @@ def create_app(settings: CommandSettings, registry: CollectorRegistry) -> FastAP
             collection_router,
             vector_router("/collections/{name}/vectors", named=True),
             vector_router("/vectors", named=False),
+            import_router("/collections/{name}/vectors", named=True),
+            import_router("/vectors", named=False),
             restore_router,
             restore_vector_router("/collections/{name}/vectors", named=True),
             restore_vector_router("/vectors", named=False),

@@ -477,3 +477,23 @@ class RestoredAnswer(BaseModel):
 class RestoredCollectionAnswer(RestoredAnswer):
     name: str
     collection_id: UUID = Field(description="The new collection's.")
+
+
+class LineErrorAnswer(BaseModel):
+    line: int = Field(description="Counted from 1.")
+    pointer: str = Field(description="The address of the field within the line.")
+    type: str
+    detail: str
+
+
+class ImportAnswer(BaseModel):
+    """What became of the lines. What was written stays, also where a bad line ended the import."""
+
+    lines: int = Field(description="Lines that were looked at.")
+    created: int
+    updated: int
+    unchanged: int
+    failed: int = Field(description="Bad lines.")
+    errors: list[LineErrorAnswer] = Field(description="The first hundred of them.")
+    stopped_at: int | None = Field(description="The bad line that ended the import, with on_error=stop.")
+    consistency_token: str | None = Field(description="Covers all that was written; null where that is nothing.")

@@ -45,7 +45,8 @@ class RequestMiddleware:
     """Gives every request an id and a bound, and counts it by route.
 
     `state.request_id` is the caller's X-Request-ID if it is well-formed, else a new UUIDv7; either is answered.
-    `state.time_limit` is the running `asyncio.Timeout`: a route whose answer has no end takes it off.
+    `state.time_limit` is the running `asyncio.Timeout`: a route whose answer has no end takes it off. A route that
+    takes its body piece by piece and keeps none of it sets `state.body_is_unlimited`.
     """
 
     def __init__(
@@ -137,9 +138,8 @@ class RequestMiddleware:
 
     def _bounded(self, scope: Scope, receive: Receive, body: _Body) -> Receive:
         limit = self._max_body_bytes
-        declared = _header(scope, b"content-length")
-        if declared is not None and declared.isdigit() and int(declared) > limit:
-            raise BodyTooLargeError(limit)
+        declared = _header(scope, b"content-length") or b""
+        too_large = declared.isdigit() and int(declared) > limit
         encoding = (_header(scope, b"content-encoding") or b"").decode("latin-1").strip().lower()
         if encoding in ENCODINGS:
             receive = unpacked(receive, encoding)
@@ -147,6 +147,10 @@ class RequestMiddleware:
             scope["headers"] = [one for one in scope["headers"] if one[0] not in _OF_THE_PACKED]
 
         async def bounded() -> Message:
+            if scope["state"].get("body_is_unlimited"):
+                return await receive()
+            if too_large:
+                raise BodyTooLargeError(limit)
             message: MutableMapping[str, Any] = await receive()
             size = len(message.get("body", b""))
             body.received += size
