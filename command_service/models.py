@@ -467,6 +467,18 @@ class SkippedAnswer(BaseModel):
 class RestoredAnswer(BaseModel):
     """One page. As long as there is a `next_cursor`, the same request with it as `cursor` goes on."""
 
+    model_config = example(
+        {
+            "restored": 2,
+            "unchanged": 0,
+            "skipped": [
+                {"collection_id": "0199ffcb-6e4c-7b44-9a52-41f7f2f1b6d0", "id": "a-3", "reason": "changed_since"}
+            ],
+            "next_cursor": None,
+            "consistency_token": "AQGZ_8tuTHtE",
+        }
+    )
+
     restored: int = Field(description="Vectors that an event brought back.")
     unchanged: int = Field(description="Vectors that were like that already.")
     skipped: list[SkippedAnswer]
@@ -475,6 +487,18 @@ class RestoredAnswer(BaseModel):
 
 
 class RestoredCollectionAnswer(RestoredAnswer):
+    model_config = example(
+        {
+            "name": "articles",
+            "collection_id": "0199ffd2-11a0-7c31-8f0e-6a1f0f2f9b11",
+            "restored": 120,
+            "unchanged": 0,
+            "skipped": [],
+            "next_cursor": None,
+            "consistency_token": "AQGZ_8tuTHtE",
+        }
+    )
+
     name: str
     collection_id: UUID = Field(description="The new collection's.")
 
@@ -488,6 +512,21 @@ class LineErrorAnswer(BaseModel):
 
 class ImportAnswer(BaseModel):
     """What became of the lines. What was written stays, also where a bad line ended the import."""
+
+    model_config = example(
+        {
+            "lines": 3,
+            "created": 2,
+            "updated": 0,
+            "unchanged": 0,
+            "failed": 1,
+            "errors": [
+                {"line": 2, "pointer": "/embedding", "type": "dimension-mismatch", "detail": "the dimension is 3"}
+            ],
+            "stopped_at": None,
+            "consistency_token": "AQGZ_8tuTHtE",
+        }
+    )
 
     lines: int = Field(description="Lines that were looked at.")
     created: int
