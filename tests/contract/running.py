@@ -36,6 +36,8 @@ class Running:
     clients: dict[str, httpx.AsyncClient]
     token: str
     log: Connection
+    gone: str
+    """The id of `gone`, a collection that was deleted."""
 
 
 @asynccontextmanager
@@ -62,9 +64,12 @@ async def running_services(databases: Databases, redis_url: str, models: Path) -
         plain = {"name": PLAIN, "dimension": 3, "model": "none"}
         await _accepted(command.post("/api/v1/collections", json=plain))
         first = {"id": "a", "embedding": [1, 2, 3]}
-        token = await _accepted(command.post(f"/api/v1/collections/{PLAIN}/vectors", json=first))
+        await _accepted(command.post(f"/api/v1/collections/{PLAIN}/vectors", json=first))
+        gone = (await command.post("/api/v1/collections", json={"name": "gone"})).json()["collection_id"]
+        await _accepted(command.post("/api/v1/collections/gone/vectors/batch", json=_VECTORS))
+        token = await _accepted(command.delete("/api/v1/collections/gone"))
         await Projection(databases, log, read).catch_up()
-        yield Running({"command_service": command, "query_service": query}, token, log)
+        yield Running({"command_service": command, "query_service": query}, token, log, gone)
 
 
 async def _accepted(sending: Awaitable[httpx.Response]) -> str:

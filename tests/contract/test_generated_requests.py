@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any, TypeAlias
 
+import orjson
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
@@ -14,6 +15,7 @@ from schemathesis import GenerationMode
 from schemathesis.core.result import Ok
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
+from command_service.import_routes import MEDIA_TYPES
 from tests.contract.documents import DOCUMENTS
 from tests.contract.running import Running
 from tests.embedding.tiny_model import DIMENSION
@@ -32,6 +34,12 @@ _embeddings = st.lists(_numbers, min_size=DIMENSION, max_size=DIMENSION)
 _filters = st.sampled_from([{}, {"lang": "en"}, {"lang": {"$eq": None}}, {"a.b": 1}])
 
 
+@schemathesis.serializer(*MEDIA_TYPES)
+def _as_it_is(_context: object, value: object) -> bytes:
+    """A body that is no JSON document; where it is not even a text, its JSON."""
+    return value.encode(errors="replace") if isinstance(value, str) else orjson.dumps(value, default=str)
+
+
 def _operations() -> Iterator[Any]:
     for service, document in DOCUMENTS.items():
         for result in schemathesis.openapi.from_dict(document).get_all_operations():
@@ -45,7 +53,7 @@ def test_answers_are_what_the_document_says(running: Running, service: str, oper
     base_url = str(running.clients[service].base_url)
     answered: Counter[int] = Counter()
 
-    @given(_cases(operation, running.token))
+    @given(_cases(operation, running))
     @settings(
         max_examples=EXAMPLES,
         derandomize=True,
@@ -63,18 +71,18 @@ def test_answers_are_what_the_document_says(running: Running, service: str, oper
 
 
 @st.composite
-def _cases(draw: st.DrawFn, operation: Operation, token: str) -> Case:
+def _cases(draw: st.DrawFn, operation: Operation, running: Running) -> Case:
     """What the document allows, made to fit what the service holds or not, and what it does not allow."""
     nothing_to_get_wrong = not operation.body and not list(operation.iter_parameters())
     kind = "allowed" if nothing_to_get_wrong else draw(st.sampled_from(["fitting", "allowed", "not allowed"]))
     mode = GenerationMode.NEGATIVE if kind == "not allowed" else GenerationMode.POSITIVE
     case: Case = draw(operation.as_strategy(generation_mode=mode))
     if kind == "fitting":
-        _fit(draw, case, token)
+        _fit(draw, case, running)
     return case
 
 
-def _fit(draw: st.DrawFn, case: Case, token: str) -> None:
+def _fit(draw: st.DrawFn, case: Case, running: Running) -> None:
     if "name" in case.path_parameters:
         deletes_it = case.operation.label == "DELETE /api/v1/collections/{name}"
         case.path_parameters["name"] = "doomed" if deletes_it else "held"
@@ -86,10 +94,13 @@ def _fit(draw: st.DrawFn, case: Case, token: str) -> None:
     for name in ("cursor", "consistency_token"):
         case.query.pop(name, None)
     if draw(st.booleans()):
-        case.headers["X-Consistency-Token"] = token
+        case.headers["X-Consistency-Token"] = running.token
     body: Any = case.body
     if isinstance(body, dict):
-        body.pop("consistency_token", None)
+        for name in ("consistency_token", "cursor"):
+            body.pop(name, None)
+        if "collection_id" in body:
+            case.path_parameters["name"], body["collection_id"] = "gone", running.gone
         if "filter" in body:
             body["filter"] = draw(_filters)
         if case.operation.label.endswith("/search"):
