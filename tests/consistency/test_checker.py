@@ -173,12 +173,12 @@ def event_missing(forger: Forger) -> History:
 
 
 def event_missing_from_an_exact_search(forger: Forger) -> History:
-    _, change = forger.written()
-    everything = Question("search", COLLECTION, query=forger.random.randrange(QUERIES), k=len(IDS))
-    nearest = forger.at(forger.store.head, everything).shown[0]
-    assume(nearest.id == change.id)
-    read = forger.at(change.position - 1, replace(everything, k=1, exact=True))
-    assume(all(hit.id not in forger.doubtful() for hit in read.shown))
+    question = Question("search", COLLECTION, query=forger.random.randrange(QUERIES), k=1, exact=True)
+    shown = forger.at(forger.store.head, question).shown
+    assume(shown)
+    change = next(event for event in forger.store.log if (event.id, event.version) == (shown[0].id, shown[0].version))
+    read = forger.at(change.position - 1, question)
+    assume(not {shown[0].id, *(hit.id for hit in read.shown)} & forger.doubtful())
     return forger.with_read(read)
 
 
