@@ -83,7 +83,8 @@ class Client:
         return self._read(Collection, answer)
 
     def create_collection(self, name: str, **definition: Any) -> CreatedCollection:
-        """`definition` as the API takes it: dimension, metric, type, index, model, description."""
+        """`definition` as the API takes it: dimension, metric, type, index, model, description. With the service's
+        model, or with neither model nor dimension, the collection takes texts."""
         body = _encode({"name": name, **definition})
         answer = self._transport.exchange("POST", f"{_PREFIX}/collections", body=body, repeatable=False)
         return self._read(CreatedCollection, answer)
@@ -94,7 +95,8 @@ class Client:
     def write_batch(
         self, collection: str, operations: Sequence[Mapping[str, Any]], *, idempotency_key: str | None = None
     ) -> BatchAnswer:
-        """All operations take effect or none. Repeated on failure if it has a key, or holds upserts only."""
+        """All operations take effect or none. Where one has `content` and no `embedding`, the service embeds it, if the
+        collection takes texts. Repeated on failure if it has a key, or holds upserts only."""
         plain_upserts = all(one["op"] == "upsert" and one.get("if_version") is None for one in operations)
         answer = self._transport.exchange(
             "POST",
@@ -121,7 +123,7 @@ class Client:
             asked["cursor"] = page["next_cursor"]
 
     def search(self, collection: str, **request: Any) -> SearchAnswer:
-        """`request` as the API takes it: embedding, k, filter, exact, ef_search, include, consistency_token …"""
+        """`request` as the API takes it: embedding, query or id, and k, filter, exact, include, consistency_token …"""
         answer = self._transport.exchange(
             "POST", f"{_collection(collection)}/vectors/search", body=_encode(request), repeatable=True
         )

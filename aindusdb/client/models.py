@@ -33,6 +33,8 @@ class DescribedCollection(_Answer):
     type: Literal["vector", "halfvec"]
     index: CollectionIndex
     model: str | None = None
+    provider: str = "client"
+    """What embeds its texts; `client`: the embeddings are brought."""
     description: str | None = None
     version: int
 
@@ -60,6 +62,8 @@ class OperationResult(_Answer):
     result: Literal["created", "updated", "deleted", "unchanged"]
     version: int
     position: int
+    truncated: bool = False
+    """The content is longer than the model sees."""
 
 
 class BatchAnswer(_Answer):
@@ -94,3 +98,5 @@ class SearchAnswer(_Answer):
     freshness: Freshness
     cached: bool = False
     took_ms: float
+    truncated: bool | None = None
+    """Of a search by text: the query is longer than the model sees."""

@@ -59,7 +59,12 @@ def register(app: typer.Typer) -> None:
     @group.command()
     def create(
         name: NameArgument,
-        dimension: Annotated[int | None, typer.Option(help="Numbers in an embedding.")] = None,
+        dimension: Annotated[
+            int | None, typer.Option(help="Numbers in an embedding; by default as many as the service's model gives.")
+        ] = None,
+        model: Annotated[
+            str | None, typer.Option(help="What makes the embeddings; the service's own model makes them from texts.")
+        ] = None,
         metric: Annotated[Metric, typer.Option(help="How distance is measured.")] = Metric.COSINE,
         type_: Annotated[VectorType, typer.Option("--type", help="32 or 16 bits a number.")] = VectorType.VECTOR,
         index: Annotated[IndexKind, typer.Option(help="The index that searches use.")] = IndexKind.HNSW,
@@ -73,6 +78,7 @@ def register(app: typer.Typer) -> None:
         parameters = {"m": m, "ef_construction": ef_construction}
         definition: dict[str, Any] = {
             "dimension": dimension,
+            "model": model,
             "metric": metric.value,
             "type": type_.value,
             "index": {"kind": index.value, **_given(parameters)},
@@ -113,7 +119,7 @@ def _print_table(collections: list[Collection]) -> None:
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("name", no_wrap=True)
     table.add_column("dimension", justify="right")
-    for column in ("metric", "type", "index", "description"):
+    for column in ("metric", "type", "index", "model", "description"):
         table.add_column(column)
     for one in collections:
         table.add_row(
@@ -122,6 +128,7 @@ def _print_table(collections: list[Collection]) -> None:
             one.metric,
             one.type,
             _index_text(one),
+            Text(printable(one.model or "")),
             Text(shortened(one.description or "", 60)),
         )
     Console(highlight=False).print(table)

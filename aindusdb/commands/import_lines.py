@@ -47,6 +47,8 @@ class Operation:
     vector_id: str
     body: dict[str, Any]
     size_bytes: int
+    dimension: int | None
+    """Of the embedding that the line brings; None: it brings only content."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,8 @@ def read_operation(line: Line, rules: LineRules) -> Operation | BadLine:
         body["content"] = vector.content
     if vector.model is not None:
         body["model"] = vector.model
-    return Operation(line, vector_id, body, len(line.text))
+    dimension = None if vector.embedding is None else int(vector.embedding.size)
+    return Operation(line, vector_id, body, len(line.text), dimension)
 
 
 def _embedding_fault(embedding: Float32Array, rules: LineRules) -> str | None:

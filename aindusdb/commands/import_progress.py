@@ -37,6 +37,8 @@ class ImportProgress:
     updated: int = 0
     unchanged: int = 0
     skipped: int = 0
+    truncated: int = 0
+    """Contents that are longer than the model sees."""
     first_skipped: tuple[SkippedLine, ...] = field(default=())
     """At most `SHOWN_BAD_LINES`."""
     rejects_bytes: int = 0
@@ -66,6 +68,7 @@ class ImportProgress:
             updated=self.updated + results.get("updated", 0),
             unchanged=self.unchanged + results.get("unchanged", 0),
             skipped=self.skipped + len(skipped),
+            truncated=self.truncated + results.get("truncated", 0),
             first_skipped=(*self.first_skipped, *skipped[:room]),
             rejects_bytes=rejects_bytes,
             consistency_token=consistency_token or self.consistency_token,

@@ -28,7 +28,8 @@ class LinesRefusedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What became of one batch: how many operations had which result, and which lines the service refused."""
+    """What became of one batch: how many operations had which result, or were `truncated`, and which lines the service
+    refused."""
 
     results: Counter[str]
     consistency_token: str | None
@@ -127,6 +128,7 @@ class ImportRun:
                 operations = [one for index, one in enumerate(operations) if index not in faults]
             else:
                 results = Counter[str](result.result for result in answer.results)
+                results["truncated"] = sum(result.truncated for result in answer.results)
                 return Sent(results, answer.consistency_token, tuple(refused))
         return Sent(Counter(), None, tuple(refused))
 

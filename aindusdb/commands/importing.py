@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import stat
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from enum import StrEnum
 from pathlib import Path
@@ -16,7 +17,7 @@ import typer
 from aindusdb.client import Client, ClientError, DescribedCollection, ProblemError, RetryPolicy
 from aindusdb.commands.import_batches import batches
 from aindusdb.commands.import_display import ImportDisplay
-from aindusdb.commands.import_lines import BadLine, LineRules, read_lines, read_operation
+from aindusdb.commands.import_lines import BadLine, LineRules, Operation, read_lines, read_operation
 from aindusdb.commands.import_progress import SHOWN_BAD_LINES, ImportProgress, ProgressFile
 from aindusdb.commands.import_rejects import Rejects
 from aindusdb.commands.import_run import ImportRun, LinesRefusedError
@@ -42,14 +43,19 @@ class OnError(StrEnum):
 def register(app: typer.Typer) -> None:
     @app.command("import")
     def import_file(
-        file: Annotated[Path, typer.Argument(help="One {id?, embedding, content?, metadata?} a line.")],
+        file: Annotated[Path, typer.Argument(help="One {id?, embedding or content, metadata?} a line.")],
         collection: Annotated[str, typer.Option(help="The collection to write to.")],
         batch_size: Annotated[int, typer.Option(min=1, max=1000, help="Lines in a request.")] = 200,
         on_error: Annotated[
             OnError, typer.Option(help="stop: write nothing if a line is bad. skip: write the others.")
         ] = OnError.STOP,
         create: Annotated[bool, typer.Option("--create", help="Create the collection if it is missing.")] = False,
-        dimension: Annotated[int | None, typer.Option(min=1, help="Of a collection that is created.")] = None,
+        dimension: Annotated[
+            int | None, typer.Option(min=1, help="Of a collection that is created; by default the first line's.")
+        ] = None,
+        model: Annotated[
+            str | None, typer.Option(help="Of a collection that is created; for texts by default the service's.")
+        ] = None,
         restart: Annotated[bool, typer.Option("--restart", help="Begin anew, whatever was done before.")] = False,
         rejects: Annotated[Path | None, typer.Option(help="Where skipped lines are written.")] = None,
         url: UrlOption = None,
@@ -60,7 +66,8 @@ def register(app: typer.Typer) -> None:
         with refusals():
             try:
                 importing = _Import(file, collection, batch_size, on_error, rejects, restart)
-                progress, lines_sent = importing.run(service_url(url), dimension if create else None, create=create)
+                definition = {"dimension": dimension, "model": model} if create else None
+                progress, lines_sent = importing.run(service_url(url), definition)
             except OSError as error:
                 raise CommandRefusedError(f"{error.filename or file}: {error.strerror or error}") from error
         _report(progress, lines_sent, time.monotonic() - started, as_json)
@@ -81,8 +88,9 @@ class _Import:
         self._progress_file = ProgressFile(file, collection)
         self._remembers = True
 
-    def run(self, url: str, dimension: int | None, *, create: bool) -> tuple[ImportProgress, int]:
-        """The progress at the end, and how many lines this run acknowledged."""
+    def run(self, url: str, definition: dict[str, Any] | None) -> tuple[ImportProgress, int]:
+        """The progress at the end, and how many lines this run acknowledged. A collection that is missing is created as
+        `definition` says, if it is given."""
         before = self._file.stat()
         if not stat.S_ISREG(before.st_mode):
             raise CommandRefusedError(f"{self._file} is not a regular file; an import reads it more than once.")
@@ -90,26 +98,25 @@ class _Import:
         display = ImportDisplay(before.st_size)
         with Client(url) as client, Client(url, retries=PATIENCE, on_wait=display.waiting) as patient, display:
             target = _existing(client, self._collection)
-            if target is None and not create:
-                raise CommandRefusedError(
-                    f"There is no collection {self._collection!r}; --create --dimension N makes it."
-                )
-            if target is None and dimension is None:
-                raise CommandRefusedError("--create needs --dimension for a collection that is not there yet.")
-            if target is not None and dimension not in (None, target.dimension):
-                raise CommandRefusedError(
-                    f"The collection {target.name!r} has dimension {target.dimension}, not {dimension}."
-                )
+            if target is None and definition is None:
+                raise CommandRefusedError(f"There is no collection {self._collection!r}; --create makes it.")
+            if target is not None and definition is not None:
+                _check_as_wanted(target, definition)
             known = None if target is None or self._restart else self._progress_file.load(digest, target.collection_id)
             rules = LineRules(
-                dimension=target.dimension if target else dimension or 0,
+                dimension=target.dimension if target else None,
                 metric=target.metric if target else "cosine",
                 vector_type=target.type if target else "vector",
                 file_id=UUID(hex=digest[:32]),
             )
+            if target is None and definition is not None:
+                if definition["dimension"] is None:
+                    definition["dimension"] = self._first_dimension(rules)
+                rules = replace(rules, dimension=definition["dimension"])
             if not self._skips and not (known and known.is_checked):
                 self._check(rules, display)
-            target = target or client.create_collection(self._collection, dimension=dimension)
+            given = {key: value for key, value in (definition or {}).items() if value is not None}
+            target = target or client.create_collection(self._collection, **given)
             progress = known or ImportProgress.new(digest, target.collection_id)
             progress = replace(progress, is_checked=progress.is_checked or not self._skips)
             done = self._send(patient, progress, rules, display)
@@ -118,6 +125,15 @@ class _Import:
             raise CommandRefusedError(f"{self._file} was changed while it was imported; run the same command again.")
         self._progress_file.remove()
         return done, done.line - progress.line
+
+    def _first_dimension(self, rules: LineRules) -> int | None:
+        """Of the embedding of the first line that is good; None: it brings only content."""
+        with self._file.open("rb") as data:
+            for line in read_lines(data):
+                read = read_operation(line, rules)
+                if isinstance(read, Operation):
+                    return read.dimension
+        return None
 
     def _check(self, rules: LineRules, display: ImportDisplay) -> None:
         """Refuses the file if one of its lines is bad; nothing has been written then."""
@@ -176,6 +192,12 @@ class _Import:
             say(f"The progress cannot be remembered in {self._progress_file.path}: {error.strerror}")
 
 
+def _check_as_wanted(target: DescribedCollection, definition: Mapping[str, Any]) -> None:
+    for key, value in definition.items():
+        if value not in (None, getattr(target, key)):
+            raise CommandRefusedError(f"The collection {target.name!r} has {key} {getattr(target, key)}, not {value}.")
+
+
 def _refuse_lines(shown: str, count: int, sentence: str) -> NoReturn:
     for line in shown.splitlines():
         say(line)
@@ -212,6 +234,8 @@ def _report(progress: ImportProgress, lines_sent: int, seconds: float, as_json: 
     )
     if progress.consistency_token:
         typer.echo(f"consistency token: {progress.consistency_token}")
+    if progress.truncated:
+        say(f"{progress.truncated:,} contents are longer than the model sees; their embeddings are of the beginning.")
     for skipped in progress.first_skipped:
         say(f"line {skipped.line}: {skipped.rule}")
     if progress.skipped > len(progress.first_skipped):
@@ -224,6 +248,7 @@ def _summary(progress: ImportProgress, lines_sent: int, seconds: float) -> dict[
         "updated": progress.updated,
         "unchanged": progress.unchanged,
         "skipped": progress.skipped,
+        "truncated": progress.truncated,
         "first_skipped": [asdict(skipped) for skipped in progress.first_skipped],
         "seconds": round(seconds, 3),
         "lines_per_second": round(lines_sent / max(seconds, 1e-9), 1),

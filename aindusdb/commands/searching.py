@@ -33,6 +33,9 @@ def register(app: typer.Typer) -> None:
     @app.command()
     def search(
         collection: Annotated[str, typer.Option(help="The collection to search.")],
+        query: Annotated[
+            str | None, typer.Option("--query", "--text", help="A text, in a collection that takes texts.")
+        ] = None,
         vector: Annotated[str | None, typer.Option(help="The embedding as a JSON array of numbers.")] = None,
         vector_file: Annotated[Path | None, typer.Option(help="A file that holds this array.")] = None,
         k: Annotated[int, typer.Option("-k", "--k", help="How many hits.")] = 10,
@@ -43,10 +46,10 @@ def register(app: typer.Typer) -> None:
         url: UrlOption = None,
         as_json: JsonOption = False,
     ) -> None:
-        """Search a collection by an embedding."""
+        """Search a collection by a text or by an embedding."""
         with refusals():
             request: dict[str, Any] = {
-                "embedding": encode_embedding(_embedding(vector, vector_file)),
+                **_origin(query, vector, vector_file),
                 "k": k,
                 "include": ["content", "metadata"],
             }
@@ -66,9 +69,13 @@ def register(app: typer.Typer) -> None:
             _print_hits(answer)
 
 
+def _origin(query: str | None, vector: str | None, file: Path | None) -> dict[str, Any]:
+    if sum(one is not None for one in (query, vector, file)) != 1:
+        raise CommandRefusedError("Say what to look for by --query, --vector or --vector-file, one of them.")
+    return {"embedding": encode_embedding(_embedding(vector, file))} if query is None else {"query": query}
+
+
 def _embedding(vector: str | None, file: Path | None) -> list[float]:
-    if (vector is None) == (file is None):
-        raise CommandRefusedError("Give the embedding by --vector or by --vector-file, one of them.")
     if file is not None:
         try:
             text, origin = file.read_text(encoding="utf-8"), str(file)
@@ -112,5 +119,7 @@ def _print_hits(answer: SearchAnswer) -> None:
     Console(highlight=False).print(table)
     cached = ", from the cache" if answer.cached else ""
     say(f"{len(answer.hits)} hits in {answer.took_ms:.1f} ms{cached}, as of position {answer.freshness.position}")
+    if answer.truncated:
+        say("The query is longer than the model sees; what it found, it found by the beginning.")
     if not answer.complete:
         say("The answer is incomplete: the index could not fill it.")

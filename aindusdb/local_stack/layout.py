@@ -66,6 +66,10 @@ class DataFolder:
         return self.root / "kafka"
 
     @property
+    def models(self) -> Path:
+        return self.root / "models"
+
+    @property
     def supervisor_log(self) -> Path:
         return self.logs / "supervisor.log"
 

@@ -221,7 +221,8 @@ class _Stack:
             ports=self._ports,
             addresses=known,
             signing_keys=self._environment.get("AINDUSDB_SIGNING_KEYS") or secrets.signing_keys,
-            environment=passed_on(self._environment),
+            # Where a model that texts are embedded by is kept once it was downloaded; the default does not last.
+            environment={"FASTEMBED_CACHE_PATH": str(self._folder.models), **passed_on(self._environment)},
             http=self._http,
         )
         started = [self._run(spec) for spec in self._service_specs(wiring)]

@@ -24,6 +24,7 @@ class FakeService:
     collections: dict[str, dict[str, Any]] = field(default_factory=dict)
     vectors: dict[str, dict[str, Any]] = field(default_factory=dict)
     batches: list[tuple[str | None, list[dict[str, Any]]]] = field(default_factory=list)
+    searches: list[dict[str, Any]] = field(default_factory=list)
     fault: Callable[[int, list[dict[str, Any]]], Answer | None] = lambda _number, _operations: None
     url: str = ""
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -46,7 +47,8 @@ class FakeService:
             case "POST", ["collections"]:
                 if body["name"] in self.collections:
                     return 409, problem(409, "collection-exists", "it exists"), {}
-                created = self.add_collection(body["name"], body.get("dimension", 1536))
+                created = self.add_collection(body["name"], body.get("dimension", 384))
+                created["model"] = body.get("model", None if "dimension" in body else "the-service-model")
                 return 201, {**created, "position": 1, "consistency_token": "token-create"}, {}
             case _, ["collections", name, *_] if name not in self.collections:
                 return 404, problem(404, "collection-not-found", f"there is no collection {name!r}"), {}
@@ -57,6 +59,7 @@ class FakeService:
             case "POST", ["collections", _, "vectors", "batch"]:
                 return self._batch(body["operations"], key)
             case "POST", ["collections", _, "vectors", "search"]:
+                self.searches.append(body)
                 hit = {"id": "a\x1b[2J", "score": 1.0, "distance": 0.0, "content": "x", "metadata": {}, "version": 1}
                 freshness = {"position": 1, "token": "t", "age_ms": 1.0, "parked": 0}
                 answer = {"hits": [hit], "complete": True, "freshness": freshness, "cached": False, "took_ms": 1.0}
@@ -76,7 +79,15 @@ class FakeService:
                 kind = "created" if before is None else "unchanged" if before == one else "updated"
                 self.vectors[one["id"]] = one
                 results.append(
-                    {"index": index, "op": "upsert", "id": one["id"], "result": kind, "version": 1, "position": 1}
+                    {
+                        "index": index,
+                        "op": "upsert",
+                        "id": one["id"],
+                        "result": kind,
+                        "version": 1,
+                        "position": 1,
+                        "truncated": len(one.get("content", "")) > 100,
+                    }
                 )
             token = f"token-{len(self.batches)}"
             return 200, {"results": results, "first_position": 1, "last_position": 1, "consistency_token": token}, {}

@@ -44,6 +44,7 @@ def test_hits_are_shown_without_giving_the_terminal_orders(invoke: Invoke, servi
         ("--vector", '["a"]'),
         ("--vector", "[1]", "--filter", "{"),
         ("--vector", "[1e99]"),
+        ("--vector", "[1]", "--query", "wing"),
     ],
 )
 def test_a_search_that_makes_no_sense_is_refused_before_it_is_sent(invoke: Invoke, arguments: tuple[str, ...]) -> None:
@@ -57,3 +58,17 @@ def test_an_embedding_can_come_from_a_file(invoke: Invoke, service: FakeService,
     (tmp_path / "vector.json").write_text("[0.5, 1]")
     done = invoke("search", "--collection", "a", "--vector-file", str(tmp_path / "vector.json"), "--json")
     assert done.exit_code == 0, done.output
+
+
+@pytest.mark.parametrize("option", ["--query", "--text"])
+def test_a_search_by_text_sends_the_text(invoke: Invoke, service: FakeService, option: str) -> None:
+    service.add_collection("a")
+    assert invoke("search", "--collection", "a", option, "wing flutter").exit_code == 0
+    assert service.searches[0]["query"] == "wing flutter"
+    assert "embedding" not in service.searches[0]
+
+
+def test_a_collection_is_created_with_a_model(invoke: Invoke, service: FakeService) -> None:
+    assert invoke("collections", "create", "a", "--model", "m").exit_code == 0
+    assert service.collections["a"]["model"] == "m"
+    assert "m" in invoke("collections", "list").stdout

@@ -72,6 +72,33 @@ def test_a_missing_collection_is_created_on_request(invoke: Invoke, service: Fak
     assert service.collections["a"]["dimension"] == 2
 
 
+def test_a_collection_is_created_as_the_first_line_is(invoke: Invoke, service: FakeService, tmp_path: Path) -> None:
+    texts = write_lines(tmp_path / "texts.jsonl", {"content": "wing"}, {"content": "flutter"})
+    assert invoke("import", str(texts), "--collection", "texts", "--create").exit_code == 0
+    assert service.collections["texts"]["model"] == "the-service-model"
+    assert [one.get("embedding") for one in service.vectors.values()] == [None, None]
+    vectors = write_lines(
+        tmp_path / "vectors.jsonl", {"embedding": [1, 2, 3], "content": " "}, {"embedding": [2, 3, 4]}
+    )
+    assert invoke("import", str(vectors), "--collection", "vectors", "--create").exit_code == 0
+    assert service.collections["vectors"]["dimension"] == 3
+    assert invoke("import", str(texts), "--collection", "named", "--create", "--model", "m").exit_code == 0
+    assert service.collections["named"]["model"] == "m"
+    refused = invoke("import", str(texts), "--collection", "named", "--create", "--model", "n")
+    assert (refused.exit_code, "has model m, not n" in refused.stderr) == (1, True)
+
+
+def test_texts_that_are_longer_than_the_model_sees_are_counted(
+    invoke: Invoke, service: FakeService, tmp_path: Path
+) -> None:
+    service.add_collection("a")
+    file = write_lines(tmp_path / "texts.jsonl", {"content": "x" * 200}, {"content": "x"})
+    done = invoke("import", str(file), "--collection", "a", "--json")
+    assert json.loads(done.stdout)["truncated"] == 1
+    again = invoke("import", str(file), "--collection", "a", "--restart")
+    assert "1 contents are longer than the model sees" in again.stderr
+
+
 BAD_LINES = {
     "not json": "not valid JSON",
     '{"id": "x", "id": "y", "embedding": [1, 2]}': "duplicate key",
