@@ -16,7 +16,11 @@ from shared.postgres import Connection
 APPEND_LOCK = 7_120_031_000
 LOCK_TIMEOUT_SECONDS = 3
 
-_BEGIN_LOCKED = f"BEGIN ISOLATION LEVEL READ COMMITTED; SELECT pg_advisory_xact_lock({APPEND_LOCK})"
+# The bounds end with the transaction, so that any pooler may stand in between.
+_BEGIN_LOCKED = (
+    f"BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'; "
+    f"SET LOCAL idle_in_transaction_session_timeout = '2s'; SELECT pg_advisory_xact_lock({APPEND_LOCK})"
+)
 
 _END_FROZEN_HOLDER = """
 SELECT a.pid, pg_terminate_backend(a.pid) AS ended
@@ -30,10 +34,7 @@ _log = structlog.get_logger("append_lock")
 
 
 async def begin_locked(connection: Connection) -> None:
-    """Opens a transaction that holds the append lock; waits for it as long as others make progress.
-
-    The connection's lock_timeout must be LOCK_TIMEOUT_SECONDS.
-    """
+    """Opens a transaction that holds the append lock; waits for it as long as others make progress."""
     while True:
         try:
             await connection.execute(_BEGIN_LOCKED, timeout=LOCK_TIMEOUT_SECONDS * 4)

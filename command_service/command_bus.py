@@ -232,14 +232,7 @@ class CommandBus:
             async with asyncio.timeout(self._settings.reconnect_timeout_seconds):
                 while True:
                     try:
-                        self._connection = await connect(
-                            self._settings.events_dsn.get_secret_value(),
-                            self._settings,
-                            server_settings={
-                                "lock_timeout": f"{LOCK_TIMEOUT_SECONDS}s",
-                                "idle_in_transaction_session_timeout": "2s",
-                            },
-                        )
+                        self._connection = await connect(self._settings.events_dsn.get_secret_value(), self._settings)
                     except CONNECTION_LOST as error:
                         _log.warning("the event database cannot be reached", error=repr(error))
                         await asyncio.sleep(_RECONNECT_DELAYS[-1])

@@ -52,6 +52,7 @@ class AppendNotifier:
                     await asyncio.sleep(_MIN_INTERVAL_SECONDS)
             except CONNECTION_LOST as error:
                 _log.warning("appends are not announced for now", error=repr(error))
+                self._moved.set()  # what was to be announced still is
                 await asyncio.sleep(_RETRY_SECONDS)
             finally:
                 if connection is not None:

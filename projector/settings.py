@@ -14,6 +14,8 @@ class ProjectorSettings(KafkaSettings):
     """The event database itself where `events_dsn` leads to a pooler, for LISTEN."""
     read_dsn: SecretStr
     """The read database's primary, as the role that owns it."""
+    read_direct_dsn: SecretStr | None = None
+    """The same without a pooler where `read_dsn` leads to one, for making indexes."""
     redis_url: SecretStr | None = None
     """Where changes are announced. None: nowhere, and readers poll."""
     poll_interval_seconds: float = Field(default=1.0, gt=0)
@@ -48,3 +50,7 @@ class ProjectorSettings(KafkaSettings):
     def events_listen_address(self) -> str:
         """Where appends are listened for: the event database itself, never a pooler."""
         return (self.events_listen_dsn or self.events_dsn).get_secret_value()
+
+    def read_direct_address(self) -> str:
+        """Where work is done that needs a session: the read database itself, never a pooler."""
+        return (self.read_direct_dsn or self.read_dsn).get_secret_value()

@@ -19,15 +19,13 @@ from projector.errors import GenerationGoneError, LayoutChangedError
 from projector.generations import COLUMNS, Generation, generation_of
 from projector.indexing import index_in_place
 from projector.settings import ProjectorSettings
-from shared.postgres import CONNECTION_LOST, Connection, Pool, connect
+from shared.postgres import CONNECTION_LOST, Connection, Pool, PooledAddressError, connect, is_pooled
 
 # A server's work ends with its client, and a host that vanished is noticed.
-_SESSION = {
-    "client_connection_check_interval": "5s",
-    "tcp_keepalives_idle": "10",
-    "tcp_keepalives_interval": "5",
-    "tcp_keepalives_count": "3",
-}
+_BOUND_SESSION = """
+SET client_connection_check_interval = '5s'; SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5;
+SET tcp_keepalives_count = 3
+"""
 
 _LOCK_CLASS = 7_120_031
 
@@ -89,7 +87,7 @@ class Upkeep:
                     await index_in_place(connection, generation, self._settings)
         except (GenerationGoneError, asyncpg.UndefinedTableError):
             _log.info("the collection was deleted meanwhile", collection_id=str(collection_id))
-        except (asyncpg.PostgresError, TimeoutError) as error:
+        except (asyncpg.PostgresError, TimeoutError, PooledAddressError) as error:
             _log.error("a collection cannot be indexed; searches stay exact", collection_id=str(collection_id),
                        error=repr(error))  # fmt: skip
             self._not_before[collection_id] = asyncio.get_running_loop().time() + _RETRY_SECONDS
@@ -97,9 +95,11 @@ class Upkeep:
     @asynccontextmanager
     async def _claimed(self, collection_id: UUID) -> AsyncIterator[Connection | None]:
         """A session that has the collection to itself; None if another has it."""
-        dsn = self._settings.read_dsn.get_secret_value()
-        connection = await connect(dsn, self._settings, server_settings=_SESSION, vectors=True)
+        connection = await connect(self._settings.read_direct_address(), self._settings, vectors=True)
         try:
+            if await is_pooled(connection):
+                raise PooledAddressError("AINDUSDB_READ_DIRECT_DSN")
+            await connection.execute(_BOUND_SESSION)
             yield connection if await connection.fetchval(_TRY_LOCK, _LOCK_CLASS, str(collection_id)) else None
         finally:
             connection.terminate()

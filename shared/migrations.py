@@ -14,6 +14,8 @@ from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
+from shared.postgres import connect_uncached
+
 Owner = Literal["command_service", "projector"]
 
 _UPGRADE_LOCK = 7_120_031_001
@@ -51,10 +53,11 @@ async def upgrade(owner_dsn: str, owner: Owner) -> str:
             environment.configure(connection=connection, transactional_ddl=True)
             environment.run_migrations()
 
+    async def connected() -> asyncpg.Connection[asyncpg.Record]:
+        return await connect_uncached(owner_dsn, command_timeout_seconds=None)
+
     # asyncpg reads the address itself: it knows all that libpq's addresses may hold, SQLAlchemy does not.
-    engine = create_async_engine(
-        "postgresql+asyncpg://", async_creator=lambda: asyncpg.connect(owner_dsn, timeout=10), poolclass=NullPool
-    )
+    engine = create_async_engine("postgresql+asyncpg://", async_creator=connected, poolclass=NullPool)
     try:
         async with engine.begin() as connection:
             await connection.run_sync(run)

@@ -1,7 +1,12 @@
-"""Pools of asyncpg connections as every process uses them."""
+"""asyncpg connections as every process uses them, directly or through a pooler in transaction mode.
+
+Each transaction may run on another session of the server, so nothing is set on a session, and none is relied on to be
+the one before.
+"""
 
 from __future__ import annotations
 
+from secrets import token_hex
 from typing import TypeAlias
 
 import asyncpg
@@ -27,12 +32,27 @@ CONNECTION_LOST = (
 """What the driver raises when the server is away, going or not yet back. The statement may be tried again on
 another connection; whether a COMMIT that ended so took effect is unknown."""
 
+_SESSION = {"application_name": "aindusdb_core"}
+"""All that a connection brings along: poolers know it, and no statement's meaning depends on it."""
+
+
+class PooledAddressError(Exception):
+    """A pooler answers where work is to be done that needs a session of the server."""
+
+    def __init__(self, variable: str) -> None:
+        super().__init__(f"a pooler answers at this address; name the database itself in {variable}")
+
 
 class SessionlessConnection(asyncpg.Connection):
     """Not reset when it goes back to the pool: RESET ALL costs a round trip, and nothing here sets session state."""
 
     def get_reset_query(self) -> str:
         return ""
+
+    # The driver numbers what it names anew in each process. Behind a pooler whose operator forgot to switch prepared
+    # statements off, a process would run what another one has prepared under the same number. So it fails instead.
+    def _get_unique_id(self, prefix: str) -> str:
+        return f"__aindusdb_{prefix}_{token_hex(8)}__"
 
 
 async def create_pool(
@@ -41,7 +61,6 @@ async def create_pool(
     *,
     min_size: int | None = None,
     max_size: int | None = None,
-    server_settings: dict[str, str] | None = None,
     vectors: bool = False,
 ) -> Pool:
     """A pool whose connections carry the application's name and, with `vectors`, pgvector's numpy codecs.
@@ -59,21 +78,38 @@ async def create_pool(
         statement_cache_size=settings.statement_cache_size,
         connection_class=SessionlessConnection,
         init=register_vector if vectors else None,
-        server_settings={"application_name": "aindusdb_core", **(server_settings or {})},
+        server_settings=_SESSION,
     )
 
 
-async def connect(
-    dsn: str, settings: ProcessSettings, *, server_settings: dict[str, str] | None = None, vectors: bool = False
-) -> asyncpg.Connection[asyncpg.Record]:
+async def connect(dsn: str, settings: ProcessSettings, *, vectors: bool = False) -> asyncpg.Connection[asyncpg.Record]:
     """One connection outside any pool."""
     connection = await asyncpg.connect(
         dsn,
         timeout=10,
         command_timeout=settings.command_timeout_seconds,
         statement_cache_size=settings.statement_cache_size,
-        server_settings={"application_name": "aindusdb_core", **(server_settings or {})},
+        connection_class=SessionlessConnection,
+        server_settings=_SESSION,
     )
     if vectors:
         await register_vector(connection)
     return connection
+
+
+async def connect_uncached(
+    dsn: str, *, timeout_seconds: float = 10, command_timeout_seconds: float | None = 60
+) -> asyncpg.Connection[asyncpg.Record]:
+    """For commands that ask little: without prepared statements, so that they need not be told of a pooler."""
+    return await asyncpg.connect(
+        dsn,
+        timeout=timeout_seconds,
+        command_timeout=command_timeout_seconds,
+        statement_cache_size=0,
+        server_settings=_SESSION,
+    )
+
+
+async def is_pooled(connection: asyncpg.Connection[asyncpg.Record]) -> bool:
+    """Whether a pooler stands between: it gives its clients process ids of its own making."""
+    return bool(connection.get_server_pid() != await connection.fetchval("SELECT pg_backend_pid()"))

@@ -52,7 +52,7 @@ class ProcessSettings(BaseSettings):
     command_timeout_seconds: float = Field(default=60.0, gt=0)
     """How long a statement may take that has no limit of its own."""
     statement_cache_size: int = Field(default=1024, ge=0)
-    """Prepared statements that a connection keeps; 0: none."""
+    """Prepared statements that a connection keeps; 0: none, as behind PgBouncer in transaction mode."""
 
 
 class HttpSettings(ProcessSettings):

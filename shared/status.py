@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import asyncpg
-
 from shared.event_log import read_head
-from shared.postgres import Connection
+from shared.postgres import Connection, connect_uncached
 
 _WATERMARK = """
 SELECT coalesce(min(position), 0) AS watermark, (SELECT count(*) FROM parked_events) AS parked
@@ -41,9 +39,9 @@ async def log_status(events: Connection, read: Connection) -> LogStatus:
 
 async def read_status(events_dsn: str, read_dsn: str) -> LogStatus:
     """One reading over connections of its own."""
-    events = await asyncpg.connect(events_dsn, timeout=5, command_timeout=10)
+    events = await connect_uncached(events_dsn, timeout_seconds=5, command_timeout_seconds=10)
     try:
-        read = await asyncpg.connect(read_dsn, timeout=5, command_timeout=10)
+        read = await connect_uncached(read_dsn, timeout_seconds=5, command_timeout_seconds=10)
         try:
             return await log_status(events, read)
         finally:

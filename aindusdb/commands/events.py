@@ -17,7 +17,7 @@ from aindusdb.commands.event_lines import as_json, as_line
 from aindusdb.commands.output import CommandRefusedError, JsonOption, print_json, refusals
 from events_schema.base import RecordedEvent
 from shared.event_log import APPEND_CHANNEL, LogCorruptionError
-from shared.postgres import CONNECTION_LOST, Connection
+from shared.postgres import CONNECTION_LOST, Connection, connect_uncached, is_pooled
 
 DEFAULT_COUNT = 20
 POLL_INTERVAL_SECONDS = 1.0
@@ -47,12 +47,13 @@ def register(app: typer.Typer) -> None:
 
 
 def events_dsn(data_dir: Path) -> str:
-    """The event database's address: the environment's, else that of the stack which runs on this folder.
+    """The event database's address: the environment's, direct if it names one, else that of the stack which runs on
+    this folder.
 
     Raises:
         CommandRefusedError: neither is there.
     """
-    named = os.environ.get("AINDUSDB_EVENTS_DSN")
+    named = os.environ.get("AINDUSDB_EVENTS_LISTEN_DSN") or os.environ.get("AINDUSDB_EVENTS_DSN")
     if named:
         return named
     # Imported late: the local stack is an extra, and with an address in the environment it is not needed.
@@ -79,7 +80,7 @@ class _Tail:
 
     async def run(self, dsn: str) -> None:
         try:
-            connection = await asyncpg.connect(dsn, timeout=10, command_timeout=60)
+            connection = await connect_uncached(dsn)
             try:
                 await self._show(connection)
             finally:
@@ -92,7 +93,7 @@ class _Tail:
 
     async def _show(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
         woken = asyncio.Event()
-        if self._follow:
+        if self._follow and not await is_pooled(connection):
             # Before the first read, so that no event falls between the two.
             await connection.add_listener(APPEND_CHANNEL, lambda *_: woken.set())
         at = await self._show_present(connection)

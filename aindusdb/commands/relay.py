@@ -17,7 +17,7 @@ from command_service.relay_lease import RelayStatus, open_next_feed, read_relay_
 from shared.kafka.clients import opened_admin
 from shared.kafka.settings import KafkaSettings
 from shared.kafka.topic import delete_topic, partition_count
-from shared.postgres import CONNECTION_LOST
+from shared.postgres import CONNECTION_LOST, connect_uncached
 from shared.settings import settings_from_environment
 
 AnswerT = TypeVar("AnswerT")
@@ -95,7 +95,7 @@ def _run(command: Coroutine[Any, Any, AnswerT]) -> AnswerT:
 
 
 async def _read_status(dsn: str) -> RelayStatus:
-    connection = await asyncpg.connect(dsn, timeout=10, command_timeout=60)
+    connection = await connect_uncached(dsn)
     try:
         found = await read_relay_status(connection)
     finally:
@@ -114,7 +114,7 @@ async def _reset(
     wanted = partitions or len(current.partition_positions)
     async with opened_admin(kafka) as admin:
         there = await partition_count(admin, kafka.kafka_topic)
-        connection = await asyncpg.connect(dsn, timeout=10, command_timeout=60)
+        connection = await connect_uncached(dsn)
         try:
             # First: a relay of the old feed would make the topic again as it was.
             feed = await open_next_feed(

@@ -117,7 +117,7 @@ async def test_interleaved_and_aborted_transactions_leave_no_gap_and_no_late_pos
 
     async def append_or_abort(worker: int) -> None:
         while not stop.is_set():
-            connection = await asyncpg.connect(databases.events_dsn, server_settings={"lock_timeout": "3s"})
+            connection = await asyncpg.connect(databases.events_dsn)
             with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
                 for _ in range(10):
                     await begin_locked(connection)
