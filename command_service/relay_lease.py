@@ -16,7 +16,7 @@ from uuid import UUID
 import asyncpg
 
 from shared.event_log import read_event_ids, read_head
-from shared.postgres import Connection
+from shared.postgres import SERVER_STARTED, Connection
 
 # What stands in the log already is there for all who need it: a feed begins at the head.
 _OPEN_FIRST = """
@@ -31,11 +31,11 @@ SELECT max(feed) + 1, $2, $3, array_fill($2::bigint, ARRAY[$1::int]) FROM relay_
 RETURNING feed
 """
 
-_TAKE = """
+_TAKE = f"""
 UPDATE relay_leases SET epoch = epoch + 1, holder = $1, expires_at = clock_timestamp() + make_interval(secs => $2)
 WHERE feed = (SELECT max(feed) FROM relay_leases) AND (expires_at IS NULL OR expires_at <= clock_timestamp())
-RETURNING feed, epoch, position, event_id, partition_positions
-"""
+RETURNING feed, epoch, position, event_id, partition_positions, {SERVER_STARTED} AS server_started
+"""  # noqa: S608
 
 _KEEP = """
 UPDATE relay_leases r SET expires_at = clock_timestamp() + make_interval(secs => $3), position = $4, event_id = $5,
@@ -63,13 +63,14 @@ class LeaseMismatchError(Exception):
 @dataclass(frozen=True, slots=True)
 class Lease:
     """All events up to `position` are in the topic, or stood in the log before the feed began. Each partition's
-    position is what its last record covers."""
+    position is what its last record covers. `server_started` names the server whose log `position` is of."""
 
     feed: int
     epoch: int
     position: int
     event_id: UUID | None
     partition_positions: Sequence[int]
+    server_started: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +125,7 @@ async def take(connection: Connection, holder: str, seconds: float) -> Lease | N
     row: asyncpg.Record | None = await connection.fetchrow(_TAKE, holder, seconds)
     if row is None:
         return None
-    lease = Lease(row["feed"], row["epoch"], row["position"], row["event_id"], row["partition_positions"])
+    lease = Lease(**row)
     found = await read_event_ids(connection, [lease.position])
     if lease.position > 0 and found.get(lease.position) != lease.event_id:
         await release(connection, lease)

@@ -191,15 +191,25 @@ class Relay:
                 publisher = Publisher(producer, settings.kafka_topic, await read_log_id(connection), lease)
                 progress.append(publisher)
                 self._metrics.leading.set(1)
-                await self._follow(connection, publisher, woken)
+                await self._follow(connection, lease, publisher, woken)
         finally:
             connection.terminate()
 
     async def _follow(
-        self, connection: asyncpg.Connection[asyncpg.Record], publisher: Publisher, woken: asyncio.Event
+        self,
+        connection: asyncpg.Connection[asyncpg.Record],
+        lease: Lease,
+        publisher: Publisher,
+        woken: asyncio.Event,
     ) -> None:
         async def read(after: int) -> list[asyncpg.Record]:
-            return await read_event_rows(connection, after, limit=_BATCH_EVENTS, max_bytes=_BATCH_BYTES)
+            return await read_event_rows(
+                connection,
+                after,
+                limit=_BATCH_EVENTS,
+                max_bytes=_BATCH_BYTES,
+                server_started=lease.server_started,
+            )
 
         await publisher.publish_watermarks()
         rows = await read(publisher.position)

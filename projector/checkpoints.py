@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TypeVar
 from uuid import UUID
 
@@ -13,7 +14,7 @@ import structlog
 from projector.errors import CheckpointMismatchError, LayoutChangedError
 from projector.event_log import EventLog
 from projector.runs import Layout, Run
-from shared.postgres import Connection
+from shared.postgres import SERVER_STARTED, Connection, ServerChangedError
 from shared.read_model.tables import PROJECTION
 
 LOCK_TIMEOUT_SECONDS = 3
@@ -31,7 +32,7 @@ WITH bounds AS MATERIALIZED (
     SELECT set_config('lock_timeout', '{LOCK_TIMEOUT_SECONDS}s', true),
            set_config('idle_in_transaction_session_timeout', '2s', true)
 )
-SELECT {_COLUMNS} FROM bounds, projection_checkpoints c
+SELECT {_COLUMNS}, {SERVER_STARTED} AS server_started FROM bounds, projection_checkpoints c
 WHERE c.projection = $1 AND ($2::int[] IS NULL OR c.partition = ANY($2)) ORDER BY c.partition FOR UPDATE OF c
 """  # noqa: S608
 
@@ -164,17 +165,23 @@ def check_log(checkpoints: Sequence[Checkpoint], log_id: UUID) -> None:
             )
 
 
-async def lock_checkpoints(connection: Connection, partitions: Sequence[int], layout: Layout) -> dict[int, int]:
+async def lock_checkpoints(
+    connection: Connection, partitions: Sequence[int], layout: Layout, server_started: datetime | None
+) -> dict[int, int]:
     """Locks the checkpoints of these partitions for the rest of the transaction, in order; returns their positions.
 
     What the transaction reads after this, in statements of their own, is what the last holder committed.
 
     Raises:
+        ServerChangedError: the transaction is not on the server that `server_started` names.
         asyncpg.LockNotAvailableError: another one held them for LOCK_TIMEOUT_SECONDS; see `end_frozen_holders`.
         CheckpointMismatchError: they are those of another log.
         LayoutChangedError: they are dealt out otherwise by now.
     """
-    checkpoints = _checkpoints(await connection.fetch(_LOCK, PROJECTION, partitions))
+    rows = await connection.fetch(_LOCK, PROJECTION, partitions)
+    if any(row["server_started"] != server_started for row in rows):
+        raise ServerChangedError
+    checkpoints = _checkpoints(rows)
     check_log(checkpoints, layout.log_id)
     if len(checkpoints) != len(partitions) or any(checkpoint.layout != layout for checkpoint in checkpoints):
         raise LayoutChangedError

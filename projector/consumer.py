@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from datetime import datetime
 
 import asyncpg
 import structlog
@@ -24,7 +25,7 @@ from shared.event_log import LogCorruptionError
 from shared.kafka.clients import is_told_to_end
 from shared.kafka.records import ForeignRecordError
 from shared.kafka.topic import TopicMismatchError, TopicMissingError
-from shared.postgres import CONNECTION_LOST, Connection, connect
+from shared.postgres import CONNECTION_LOST, Connection, connect, read_server_started
 
 _FIRST_RETRY_SECONDS = 0.1
 _LAST_RETRY_SECONDS = 5.0
@@ -61,6 +62,7 @@ class Consumer:
         self._batch_limit = settings.batch_max_events
         self._retry_seconds = _FIRST_RETRY_SECONDS
         self._source: EventSource | None = None
+        self._read_server_started: datetime | None = None
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
@@ -108,6 +110,7 @@ class Consumer:
     async def _opened_read_database(self) -> AsyncIterator[Connection]:
         connection = await connect(self._settings.read_dsn.get_secret_value(), self._settings, vectors=True)
         try:
+            self._read_server_started = await read_server_started(connection)
             yield connection
         finally:
             connection.terminate()
@@ -169,7 +172,9 @@ class Consumer:
         with self._metrics.batch_seconds.time():
             # Under READ COMMITTED the statements after the lock see what its last holder committed.
             async with connection.transaction(isolation="read_committed"):
-                positions = await lock_checkpoints(connection, [run.partition for run in runs], layout)
+                positions = await lock_checkpoints(
+                    connection, [run.partition for run in runs], layout, self._read_server_started
+                )
                 runs = [new for run in runs if (new := run.beyond(positions[run.partition])) is not None]
                 if not runs:
                     return positions

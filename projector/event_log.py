@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import datetime
 from uuid import UUID
 
 import asyncpg
@@ -13,15 +14,18 @@ from events_schema.base import RecordedEvent
 from projector.settings import ProjectorSettings
 from shared.event_log import Head, read_collection_stream, read_event_ids, read_events, read_head, read_log_id
 from shared.kafka.feeds import Feed, read_feed
-from shared.postgres import connect
+from shared.postgres import ServerChangedError, connect, read_server_started
 
 
 class EventLog:
     """One connection, one question at a time: the next batch may be read while the current one is written, which may
-    need a collection's stream."""
+    need a collection's stream. All answers come from the server that `server_started` names."""
 
-    def __init__(self, connection: asyncpg.Connection[asyncpg.Record], max_bytes: int) -> None:
+    def __init__(
+        self, connection: asyncpg.Connection[asyncpg.Record], server_started: datetime, max_bytes: int
+    ) -> None:
         self._connection = connection
+        self._server_started = server_started
         self._max_bytes = max_bytes
         self._turn = asyncio.Lock()
 
@@ -29,9 +33,16 @@ class EventLog:
         """
         Raises:
             LogCorruptionError: a position is missing.
+            ServerChangedError: the checkpoints have not been compared with this server's log.
         """
         async with self._turn:
-            return await read_events(self._connection, after, limit=limit, max_bytes=self._max_bytes)
+            return await read_events(
+                self._connection,
+                after,
+                limit=limit,
+                max_bytes=self._max_bytes,
+                server_started=self._server_started,
+            )
 
     async def log_id(self) -> UUID:
         async with self._turn:
@@ -42,8 +53,15 @@ class EventLog:
             return await read_head(self._connection)
 
     async def feed(self) -> Feed | None:
+        """
+        Raises:
+            ServerChangedError
+        """
         async with self._turn:
-            return await read_feed(self._connection)
+            feed = await read_feed(self._connection)
+            if await read_server_started(self._connection) != self._server_started:
+                raise ServerChangedError
+            return feed
 
     async def event_ids(self, positions: Sequence[int]) -> dict[int, UUID]:
         async with self._turn:
@@ -62,6 +80,6 @@ async def opened_event_log(settings: ProjectorSettings) -> AsyncIterator[EventLo
     """
     connection = await connect(settings.events_dsn.get_secret_value(), settings)
     try:
-        yield EventLog(connection, settings.batch_max_bytes)
+        yield EventLog(connection, await read_server_started(connection), settings.batch_max_bytes)
     finally:
         connection.terminate()

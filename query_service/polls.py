@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from uuid import UUID
 
 import orjson
 
 from query_service.catalogue import Catalogue
 from query_service.snapshot import Snapshot, snapshot_of
-from shared.postgres import Connection
+from shared.postgres import SERVER_STARTED, Connection
 from shared.read_model.tables import PROJECTION
 
 # A row that the previous poll did not see has a position beyond that poll's low, or it would have seen it. Of a
@@ -45,7 +46,8 @@ parked AS (
            array_agg(position ORDER BY position) AS parked_positions
     FROM parked_events
 )
-SELECT low, high, log_id, positions, (SELECT json_agg(changed) FROM changed)::text AS changed,
+SELECT low, high, log_id, positions, {SERVER_STARTED} AS server_started,
+       (SELECT json_agg(changed) FROM changed)::text AS changed,
        (SELECT json_object_agg(collection_id, last_changed) FROM changes)::text AS changes,
        parked_collections, parked_positions
 FROM checkpoints, parked
@@ -57,6 +59,7 @@ class Poll:
     """`began` is the monotonic time at which the statement was sent: the answer is at least that new."""
 
     began: float
+    server_started: datetime
     snapshot: Snapshot
     catalogue: Catalogue
     parked: Sequence[tuple[UUID, int]] = field(default=())
@@ -74,12 +77,17 @@ async def take_poll(connection: Connection, previous: Poll | None, timeout_secon
     row = await connection.fetchrow(_POLL, since, positions, timeout=timeout_seconds)
     assert row is not None
     snapshot = snapshot_of(row)
-    if previous and (snapshot.log_id != previous.snapshot.log_id or snapshot.low < previous.snapshot.low):
-        # Another history: what was known of the old one says nothing about it.
+    if previous and (
+        row["server_started"] != previous.server_started
+        or snapshot.log_id != previous.snapshot.log_id
+        or snapshot.low < previous.snapshot.low
+    ):
+        # Another server, or another history: what was known of the old one says nothing about it.
         return await take_poll(connection, None, timeout_seconds)
     catalogue = (previous.catalogue if previous else Catalogue()).updated(orjson.loads(row["changed"] or "[]"))
     return Poll(
         began,
+        row["server_started"],
         snapshot,
         catalogue,
         tuple(zip(row["parked_collections"] or (), row["parked_positions"] or (), strict=True)),

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from datetime import datetime
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -49,6 +50,7 @@ class ReadServer:
         self._poll_timeout_seconds = settings.poll_timeout_seconds
         self._poll_seconds = metrics.poll.labels(name)
         self._last: Poll | None = None
+        self._server_started: datetime | None = None
         self._under_way: asyncio.Task[None] | None = None
         self._asked_at = float("-inf")
         self._epoch = 0
@@ -201,6 +203,10 @@ class ReadServer:
                 ) from error
             except (TimeoutError, *RECOVERY_CONFLICTS) as error:
                 raise self._unavailable(error) from error
+        if self._server_started not in (None, poll.server_started):
+            # A pooler kept the connections, but the new server's types may have other numbers than they know.
+            await self._pool.expire_connections()
+        self._server_started = poll.server_started
         if epoch == self._epoch:
             self._last = poll
             self._rests_until, self._rest_seconds = float("-inf"), _FIRST_REST_SECONDS

@@ -15,7 +15,7 @@ import asyncpg
 import orjson
 
 from events_schema.base import RecordedEvent
-from shared.postgres import Connection
+from shared.postgres import SERVER_STARTED, Connection, ServerChangedError
 
 APPEND_CHANNEL = "aindusdb_events"
 """NOTIFY channel on which the command service says, after a commit, that the head has moved."""
@@ -25,7 +25,7 @@ EVENT_COLUMNS = """position, event_id, tenant, collection_id, aggregate_id, aggr
 
 # The byte limit counts stored sizes: event_data is never compressed, so reading no row needs its TOAST.
 _READ = f"""
-SELECT {EVENT_COLUMNS}, metadata ->> 'traceparent' AS traceparent FROM (
+SELECT {EVENT_COLUMNS}, metadata ->> 'traceparent' AS traceparent, {SERVER_STARTED} AS server_started FROM (
     SELECT *, sum(pg_column_size(event_data)) OVER (ORDER BY position ROWS UNBOUNDED PRECEDING) AS total_bytes
     FROM events WHERE position > $1 AND position <= $1 + $2
 ) AS batch
@@ -43,6 +43,8 @@ ORDER BY version DESC LIMIT $4
 _FIRST_OF_COLLECTION = f"""
 SELECT {EVENT_COLUMNS} FROM events WHERE collection_id = $1 AND aggregate_type = 'collection' ORDER BY position LIMIT 1
 """  # noqa: S608
+
+_END = f"SELECT coalesce(max(position), 0) AS head, {SERVER_STARTED} AS server_started FROM events"  # noqa: S608
 
 _EVENT_ID_AT = "SELECT event_id FROM events WHERE position = $1"
 
@@ -88,30 +90,47 @@ def _recorded(rows: Iterable[asyncpg.Record]) -> list[RecordedEvent]:
 
 
 async def read_event_rows(
-    connection: Connection, after: int, *, limit: int = 1000, max_bytes: int = 16 * 1024 * 1024
+    connection: Connection,
+    after: int,
+    *,
+    limit: int = 1000,
+    max_bytes: int = 16 * 1024 * 1024,
+    server_started: datetime | None = None,
 ) -> list[asyncpg.Record]:
     """The rows of the events that follow position `after`, in order, with their `traceparent`: at most `limit` of them
     and about `max_bytes` of event data, but at least one if there is one. `event_data` and `metadata` are JSON texts.
 
+    `server_started` is that of the server on which `after` was found to be a position of this log.
+
     Raises:
         LogCorruptionError: a position is missing.
+        ServerChangedError: it is another server now, whose log may be another one.
     """
     rows = await connection.fetch(_READ, after, limit, max_bytes)
+    answer = rows[0] if rows else await connection.fetchrow(_END)
+    assert answer is not None
+    if server_started is not None and answer["server_started"] != server_started:
+        raise ServerChangedError
     for expected, row in enumerate(rows, start=after + 1):
         if row["position"] != expected:
             raise LogCorruptionError(f"position {expected} is missing from the event log: {row['position']} follows")
-    if not rows:
-        head = await read_head(connection)
-        if head.position > after and await connection.fetchval(_EVENT_ID_AT, after + 1) is None:
-            raise LogCorruptionError(f"position {after + 1} is missing from the event log: its head is {head.position}")
+    if not rows and answer["head"] > after and await connection.fetchval(_EVENT_ID_AT, after + 1) is None:
+        raise LogCorruptionError(f"position {after + 1} is missing from the event log: its head is {answer['head']}")
     return rows
 
 
 async def read_events(
-    connection: Connection, after: int, *, limit: int = 1000, max_bytes: int = 16 * 1024 * 1024
+    connection: Connection,
+    after: int,
+    *,
+    limit: int = 1000,
+    max_bytes: int = 16 * 1024 * 1024,
+    server_started: datetime | None = None,
 ) -> list[RecordedEvent]:
     """The same as events."""
-    return _recorded(await read_event_rows(connection, after, limit=limit, max_bytes=max_bytes))
+    return _recorded(
+        await read_event_rows(connection, after, limit=limit, max_bytes=max_bytes, server_started=server_started)
+    )
 
 
 async def read_stream(

@@ -1,11 +1,12 @@
 """asyncpg connections as every process uses them, directly or through a pooler in transaction mode.
 
 Each transaction may run on another session of the server, so nothing is set on a session, and none is relied on to be
-the one before.
+the one before. A pooler also keeps its clients' connections when the server behind it is another one than before.
 """
 
 from __future__ import annotations
 
+from datetime import datetime
 from secrets import token_hex
 from typing import TypeAlias
 
@@ -34,6 +35,16 @@ another connection; whether a COMMIT that ended so took effect is unknown."""
 
 _SESSION = {"application_name": "aindusdb_core"}
 """All that a connection brings along: poolers know it, and no statement's meaning depends on it."""
+
+SERVER_STARTED = "pg_postmaster_start_time()"
+"""SQL that tells one server from another, and from itself before a restart."""
+
+
+class ServerChangedError(ConnectionError):
+    """Another server answers than the one that was looked at before, as a broken connection would have shown."""
+
+    def __init__(self) -> None:
+        super().__init__("another server answers behind this address than before, or it was restarted")
 
 
 class PooledAddressError(Exception):
@@ -113,3 +124,8 @@ async def connect_uncached(
 async def is_pooled(connection: asyncpg.Connection[asyncpg.Record]) -> bool:
     """Whether a pooler stands between: it gives its clients process ids of its own making."""
     return bool(connection.get_server_pid() != await connection.fetchval("SELECT pg_backend_pid()"))
+
+
+async def read_server_started(connection: Connection) -> datetime:
+    started: datetime = await connection.fetchval(f"SELECT {SERVER_STARTED}")
+    return started

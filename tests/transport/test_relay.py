@@ -19,6 +19,7 @@ from shared.kafka.clients import opened_admin
 from shared.kafka.partitions import partitions_of
 from shared.kafka.records import Piece, piece_of
 from shared.kafka.topic import delete_topic, partition_count
+from shared.postgres import read_server_started
 from tests.projector.projecting import until
 from tests.projector.read_model import read_log
 from tests.servers import DatabaseFactory, connected, own_kafka
@@ -150,7 +151,7 @@ async def test_what_a_former_leader_still_sends_does_no_harm(way: Transport) -> 
     begin = await way.projection.head()
     async with connected(way.databases.events_dsn) as connection, way.relay("new") as relay, way.projector():
         await until(way.published, "nothing was published")
-        old = Lease(1, 0, begin, None, [begin] * 6)
+        old = Lease(1, 0, begin, None, [begin] * 6, await read_server_started(connection))
         log_id = await read_log_id(connection)
         producer = create_publishing_producer(way.relay_settings())
         await producer.start()
