@@ -89,6 +89,11 @@ class Client:
         answer = self._transport.exchange("POST", f"{_PREFIX}/collections", body=body, repeatable=False)
         return self._read(CreatedCollection, answer)
 
+    def update_collection(self, name: str, **changes: Any) -> CreatedCollection:
+        """`changes` as the API takes them; None removes a description."""
+        answer = self._transport.exchange("PATCH", _collection(name), body=_encode(changes), repeatable=True)
+        return self._read(CreatedCollection, answer)
+
     def delete_collection(self, name: str) -> dict[str, Any]:
         return self._transport.exchange("DELETE", _collection(name), repeatable=False)
 

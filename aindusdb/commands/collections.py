@@ -1,7 +1,8 @@
-"""`aindusdb collections`: list, get, create, delete."""
+"""`aindusdb collections`: list, get, create, update, delete."""
 
 from __future__ import annotations
 
+import json
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -34,7 +35,7 @@ class IndexKind(StrEnum):
 
 
 def register(app: typer.Typer) -> None:
-    group = typer.Typer(help="List, show, create and delete collections.", no_args_is_help=True)
+    group = typer.Typer(help="List, show, create, update and delete collections.", no_args_is_help=True)
     app.add_typer(group, name="collections")
 
     @group.command("list")
@@ -70,23 +71,41 @@ def register(app: typer.Typer) -> None:
         index: Annotated[IndexKind, typer.Option(help="The index that searches use.")] = IndexKind.HNSW,
         m: Annotated[int | None, typer.Option("--m", help="hnsw: neighbours of a node.")] = None,
         ef_construction: Annotated[int | None, typer.Option(help="hnsw: candidates while building.")] = None,
+        lists: Annotated[int | None, typer.Option(help="ivfflat: lists.")] = None,
+        model: Annotated[str | None, typer.Option(help="What makes its embeddings.")] = None,
         description: Annotated[str | None, typer.Option(help="What it is for.")] = None,
         url: UrlOption = None,
         as_json: JsonOption = False,
     ) -> None:
         """Create a collection."""
-        parameters = {"m": m, "ef_construction": ef_construction}
+        parameters = {"m": m, "ef_construction": ef_construction, "lists": lists}
         definition: dict[str, Any] = {
             "dimension": dimension,
             "model": model,
             "metric": metric.value,
             "type": type_.value,
             "index": {"kind": index.value, **_given(parameters)},
+            "model": model,
             "description": description,
         }
         with refusals(), Client(service_url(url)) as client:
             created = client.create_collection(name, **_given(definition))
         _show(created, as_json)
+
+    @group.command()
+    def update(
+        name: NameArgument,
+        description: Annotated[str | None, typer.Option(help="What it is for.")] = None,
+        no_description: Annotated[bool, typer.Option("--no-description", help="Remove the description.")] = False,
+        url: UrlOption = None,
+        as_json: JsonOption = False,
+    ) -> None:
+        """Change a collection's description."""
+        if (description is None) != no_description:
+            raise typer.BadParameter("give one of --description and --no-description", param_hint="--description")
+        with refusals(), Client(service_url(url)) as client:
+            updated = client.update_collection(name, description=description)
+        _show(updated, as_json)
 
     @group.command()
     def delete(name: NameArgument, url: UrlOption = None, as_json: JsonOption = False) -> None:
@@ -110,9 +129,13 @@ def _show(collection: DescribedCollection, as_json: bool) -> None:
         return
     table = Table(box=None, show_header=False, pad_edge=False)
     for key, value in collection.model_dump(mode="json", exclude_none=True).items():
-        shown = _index_text(collection) if key == "index" else printable(str(value))
+        shown = _index_text(collection) if key == "index" else printable(_text(value))
         table.add_row(Text(key, style="dim"), Text(shown, overflow="fold"))
     Console(highlight=False).print(table)
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else str(value)
 
 
 def _print_table(collections: list[Collection]) -> None:

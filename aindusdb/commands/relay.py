@@ -55,6 +55,7 @@ def register(app: typer.Typer) -> None:
             bool, typer.Option("--new-topic", help="Make the topic anew, without whatever is in it now.")
         ] = False,
         data_dir: DataFolderOption = Path(".aindusdb"),
+        as_json: JsonOption = False,
     ) -> None:
         """Begin a new feed: the topic is filled anew from the log, by default with what is not published yet.
 
@@ -62,7 +63,10 @@ def register(app: typer.Typer) -> None:
         """
         with refusals():
             feed = _run(_reset(*_servers(data_dir), partitions, from_position, new_topic))
-        typer.echo(f"Feed {feed} begins; relays and projectors go over to it by themselves")
+        if as_json:
+            print_json({"feed": feed})
+        else:
+            typer.echo(f"Feed {feed} begins; relays and projectors go over to it by themselves")
 
 
 def _servers(data_dir: Path) -> tuple[str, KafkaSettings]:

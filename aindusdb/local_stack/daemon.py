@@ -14,7 +14,7 @@ from aindusdb.local_stack.layout import DataFolder, FolderLock, is_held
 from aindusdb.local_stack.logs import LogFile
 from aindusdb.local_stack.processes import is_alive
 from aindusdb.local_stack.progress import Progress
-from aindusdb.local_stack.state import read_state
+from aindusdb.local_stack.state import ProcessId, read_state
 from aindusdb.local_stack.supervisor import end_leftovers
 
 POLL_INTERVAL_SECONDS = 0.05
@@ -62,16 +62,17 @@ def stop_running(folder: DataFolder) -> bool:
     if not is_held(folder):
         with FolderLock(folder):
             return bool(end_leftovers(folder))
-    told: int | None = None
+    told: ProcessId | None = None
     deadline = time.monotonic() + STOP_TIMEOUT_SECONDS
-    while is_held(folder):
+    # It gives the folder back before its very end.
+    while is_held(folder) or (told is not None and is_alive(told)):
         # One that has only just begun holds the lock before it has said who it is.
         state = read_state(folder.state_file)
         if told is None and state is not None and is_alive(state.supervisor):
-            told = state.supervisor.pid
+            told = state.supervisor
             with suppress(ProcessLookupError):
-                os.kill(told, signal.SIGTERM)
+                os.kill(told.pid, signal.SIGTERM)
         if time.monotonic() > deadline:
-            raise DoesNotStopError(told, STOP_TIMEOUT_SECONDS)
+            raise DoesNotStopError(told.pid if told else None, STOP_TIMEOUT_SECONDS)
         time.sleep(POLL_INTERVAL_SECONDS)
     return True

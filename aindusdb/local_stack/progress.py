@@ -18,8 +18,8 @@ class _LastingConsole(Console):
 
 
 class Progress:
-    def __init__(self) -> None:
-        self._console = _LastingConsole(highlight=False)
+    def __init__(self, *, stderr: bool = False) -> None:
+        self._console = _LastingConsole(highlight=False, stderr=stderr)
 
     @contextmanager
     def step(self, doing: str, done: str) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""The import against the whole stack: a process that is killed, started again, and nothing missing or twice."""
+"""Commands against the whole stack; an import that is killed and started again leaves nothing missing or twice."""
 
 from __future__ import annotations
 
@@ -52,3 +52,17 @@ def test_a_killed_import_is_completed_by_the_same_command(stack: StackUnderTest,
     with Client(url) as client:
         listed = [one["id"] for one in client.vectors("a", token=report["consistency_token"], timeout_ms=30_000)]
     assert len(listed) == len(set(listed)) == LINES
+
+
+def test_a_collection_is_described_anew(stack: StackUnderTest) -> None:
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "AINDUSDB_URL": f"http://127.0.0.1:{stack.port}"}
+        command = [sys.executable, "-m", "aindusdb", "collections", *arguments]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+
+    run("create", "described", "--dimension", "3", "--description", "first")
+    assert json.loads(run("update", "described", "--description", "second", "--json").stdout)["description"] == "second"
+    assert "second" in run("update", "described", "--description", "second").stdout
+    assert json.loads(run("update", "described", "--no-description", "--json").stdout)["version"] == 3
+    assert run("update", "described").returncode == 2
+    assert run("update", "absent", "--no-description").stderr == "there is no collection 'absent'\n"
