@@ -2,7 +2,8 @@
 
 They come from AINDUSDB_TEST_EVENTS_DSN, AINDUSDB_TEST_READ_DSN (superusers' addresses), AINDUSDB_TEST_REDIS_URL and
 AINDUSDB_TEST_KAFKA_BOOTSTRAP; what is not named there is started from the embedded binaries, or in a container where
-there are none. A test never goes without them: if no server can be had, it fails.
+there are none. A test never goes without them: if no server can be had, it fails; Kafka's are skipped where no
+broker can be had, except in CI.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import asyncpg
 
 from aindusdb.local_stack import databases
 from aindusdb.local_stack.kafka import KafkaServer
-from aindusdb.local_stack.kafka_installations import fetch_installation, find_installation
+from aindusdb.local_stack.kafka_installations import KafkaInstallation, fetch_installation, find_installation
 from aindusdb.local_stack.logs import LogFile
 from aindusdb.local_stack.ports import free_port
 from aindusdb.local_stack.postgres import WHEEL, PostgresServer, find_binaries
@@ -139,6 +140,15 @@ async def running_kafka() -> AsyncIterator[str]:
         yield server.bootstrap
 
 
+def kafka_installation() -> KafkaInstallation:
+    """What is there, else fetched now.
+
+    Raises:
+        KafkaNotAvailableError: neither Java and Maven nor Docker is there.
+    """
+    return find_installation(os.environ) or fetch_installation(os.environ)
+
+
 @asynccontextmanager
 async def own_kafka(
     settings: Mapping[str, str] | None = None,
@@ -151,9 +161,7 @@ async def own_kafka(
 @asynccontextmanager
 async def prepared_kafka(settings: Mapping[str, str] | None = None) -> AsyncIterator[KafkaServer]:
     """A broker that does not run yet."""
-    installation = find_installation(os.environ)
-    if installation is None:
-        installation = await asyncio.to_thread(fetch_installation, os.environ)
+    installation = await asyncio.to_thread(kafka_installation)
     with tempfile.TemporaryDirectory(prefix="aindusdb-test-", ignore_cleanup_errors=True) as folder:
         yield KafkaServer(installation, Path(folder) / "kafka", free_port(), free_port(), settings or {})
 

@@ -28,5 +28,6 @@ async def test_no_client_is_told_what_breaks_a_promise_while_servers_lag_and_die
 
 @pytest.mark.long
 @pytest.mark.timeout(1_800)
+@pytest.mark.usefixtures("kafka_installed")
 async def test_a_hundred_thousand_operations_through_kafka_break_no_promise() -> None:
     await _assert_consistent(100_000, kafka=True, fault_pause_seconds=(1.0, 4.0))

@@ -65,7 +65,8 @@ def engine(folder: Path, native: NativeKafka, *, answers: bool = True) -> dict[s
 
 
 @pytest.fixture
-async def native() -> NativeKafka:
+async def native(kafka_installed: None) -> NativeKafka:
+    del kafka_installed
     async with prepared_kafka() as server:
         assert isinstance(server.installation, NativeKafka)
         return server.installation

@@ -15,6 +15,8 @@ from tests.servers import DatabaseFactory, prepared_kafka, running
 from tests.transport.snapshots import watched
 from tests.transport.transporting import Load, metric, says, transport
 
+pytestmark = pytest.mark.usefixtures("kafka_installed")
+
 BACKLOG = "aindusdb_relay_backlog_events"
 LAG = "aindusdb_projector_lag_events"
 

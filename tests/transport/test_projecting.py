@@ -97,6 +97,7 @@ async def test_expired_records_are_read_from_the_log(way: Transport) -> None:
         await way.settle()
 
 
+@pytest.mark.usefixtures("kafka_installed")
 async def test_a_broker_that_is_killed_comes_back_to_everything(database_factory: DatabaseFactory) -> None:
     async with own_kafka() as (server, process), transport(database_factory, server.bootstrap) as way:
         load = Load(way.log)

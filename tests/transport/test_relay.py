@@ -193,6 +193,7 @@ async def test_a_topic_with_another_number_of_partitions_is_refused(way: Transpo
             assert (await way.relay_status()).feed == 2
 
 
+@pytest.mark.usefixtures("kafka_installed")
 async def test_a_broker_that_makes_topics_by_itself_gets_no_occasion_to(database_factory: DatabaseFactory) -> None:
     """As Kafka is delivered: a topic that anybody asks about comes into being, with one partition."""
     async with (
