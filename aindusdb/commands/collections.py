@@ -72,7 +72,6 @@ def register(app: typer.Typer) -> None:
         m: Annotated[int | None, typer.Option("--m", help="hnsw: neighbours of a node.")] = None,
         ef_construction: Annotated[int | None, typer.Option(help="hnsw: candidates while building.")] = None,
         lists: Annotated[int | None, typer.Option(help="ivfflat: lists.")] = None,
-        model: Annotated[str | None, typer.Option(help="What makes its embeddings.")] = None,
         description: Annotated[str | None, typer.Option(help="What it is for.")] = None,
         url: UrlOption = None,
         as_json: JsonOption = False,
@@ -85,7 +84,6 @@ def register(app: typer.Typer) -> None:
             "metric": metric.value,
             "type": type_.value,
             "index": {"kind": index.value, **_given(parameters)},
-            "model": model,
             "description": description,
         }
         with refusals(), Client(service_url(url)) as client:
