@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Depends
 from fastapi.responses import Response
 
-from command_service.domain.refusals import CollectionNotFoundError
+from command_service.domain.refusals import BatchRefusedError, CollectionNotFoundError
 from command_service.models import (
     RestoreCollectionRequest,
     RestoredAnswer,
@@ -100,7 +100,11 @@ def restore_vector_router(prefix: str, *, named: bool) -> APIRouter:
         operation = await Restoring(service).vector(
             context, collection, vector_id, body.version, expected_version(if_match)
         )
-        return one_written(service, context, *await service.write_one(context, WriteTarget(collection), operation))
+        try:
+            outcome = await service.write(context, WriteTarget(collection), [operation])
+        except BatchRefusedError as refused:
+            raise refused.refusals[0][1] from refused
+        return one_written(service, context, outcome.operations[0], outcome)
 
     return vectors
 
