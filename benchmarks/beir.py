@@ -72,7 +72,8 @@ def download(name: str) -> TestCollection:
         raise NoCollectionError(f"ir_datasets knows no collection {name!r}") from error
     except (OSError, RuntimeError) as error:
         raise NoCollectionError(
-            f"the collection {name!r} cannot be downloaded ({type(error).__name__}); name a folder in BEIR's layout with --data"
+            f"the collection {name!r} cannot be downloaded ({type(error).__name__}); name a folder in BEIR's layout "
+            "with --data"
         ) from error
     titles = {one.doc_id: str(getattr(one, "title", "")) for one in documents}
     return TestCollection(

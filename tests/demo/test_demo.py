@@ -1,4 +1,4 @@
-"""The demonstration is the end-to-end test: text in through Kafka, answers out of a replica, and nothing left behind."""
+"""The demonstration is the end-to-end test: text in through Kafka, answers out of a replica."""
 
 from __future__ import annotations
 
