@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 
 import pytest
 import pytest_asyncio
@@ -40,12 +41,19 @@ async def redis_url() -> AsyncIterator[str]:
 
 @pytest.fixture(scope="session")
 def kafka_installed() -> None:
-    """For tests that start a broker: skips them on a machine that can have none. AINDUSDB_TEST_REQUIRE_KAFKA, which CI
-    sets, makes them fail there instead."""
-    try:
+    """For tests that start a broker."""
+    with skipped_without(KafkaNotAvailableError):
         kafka_installation()
-    except KafkaNotAvailableError as error:
-        if os.environ.get("AINDUSDB_TEST_REQUIRE_KAFKA"):
+
+
+@contextmanager
+def skipped_without(unavailable: type[Exception]) -> Iterator[None]:
+    """Skips tests of a server that this machine cannot have, and says what is missing. Where
+    AINDUSDB_TEST_REQUIRE_SERVERS is set, as in CI, they fail."""
+    try:
+        yield
+    except unavailable as error:
+        if os.environ.get("AINDUSDB_TEST_REQUIRE_SERVERS"):
             raise
         pytest.skip(str(error))
 

@@ -2,8 +2,8 @@
 
 They come from AINDUSDB_TEST_EVENTS_DSN, AINDUSDB_TEST_READ_DSN (superusers' addresses), AINDUSDB_TEST_REDIS_URL and
 AINDUSDB_TEST_KAFKA_BOOTSTRAP; what is not named there is started from the embedded binaries, or in a container where
-there are none. A test never goes without them: if no server can be had, it fails; Kafka's are skipped where no
-broker can be had, except in CI.
+there are none. A test never goes without them: if no server can be had, it fails; Kafka's and
+PgBouncer's are skipped where these cannot be had, except in CI.
 """
 
 from __future__ import annotations

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
+import pytest
 import pytest_asyncio
 
+from aindusdb.local_stack.users import postgres_user
+from tests.conftest import skipped_without
+from tests.pooler.pgbouncer import PgBouncerNotAvailableError, obtain_pgbouncer
 from tests.pooler.pooling import Pooled, System, pooled_databases, running_system
 from tests.servers import DatabaseFactory, Databases, PostgresAdmins, connected, own_postgres
 
 
+@pytest.fixture(scope="session")
+def pgbouncer_installed() -> None:
+    with skipped_without(PgBouncerNotAvailableError):
+        obtain_pgbouncer(postgres_user())
+
+
 @pytest_asyncio.fixture(scope="module")
-async def pooled(database_factory: DatabaseFactory) -> AsyncIterator[Pooled]:
+async def pooled(pgbouncer_installed: None, database_factory: DatabaseFactory) -> AsyncIterator[Pooled]:
+    del pgbouncer_installed
     async with pooled_databases(database_factory) as databases:
         yield databases
 
@@ -31,8 +42,9 @@ async def other_server() -> AsyncIterator[DatabaseFactory]:
 
 
 @pytest_asyncio.fixture
-async def switched(database_factory: DatabaseFactory) -> AsyncIterator[Pooled]:
+async def switched(pgbouncer_installed: None, database_factory: DatabaseFactory) -> AsyncIterator[Pooled]:
     """A pooler of its own, to be pointed at another server."""
+    del pgbouncer_installed
     async with pooled_databases(database_factory) as databases:
         yield databases
 
