@@ -61,7 +61,7 @@ QueryText = Annotated[
     AfterValidator(_query),
     Field(
         description=f"A text, at most {MAX_QUERY_BYTES // 1024} KiB of UTF-8, embedded by the collection's model.",
-        json_schema_extra={"pattern": r"\S"},
+        json_schema_extra={"pattern": r"\S", "examples": ["wing flutter"]},
     ),
 ]
 ModelName = Annotated[

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
+from urllib.parse import quote
 
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
@@ -28,6 +29,7 @@ _DEFAULT = "/vectors"
 _PROBLEM_NAMES = re.compile(r"`([a-z-]+)`")
 _JSON = "application/json"
 _EVENT_STREAM = "text/event-stream"
+_BODY = "the model of its body"
 
 
 @cache
@@ -98,6 +100,10 @@ def _section(operation: _Operation, twin: _Operation | None, components: Compone
     if body is not None:
         parts += ["**Body**\n", _described(body, components), _request_tables(components.rows(body))]
     parts += [block("sh", _curl(operation, components, body))]
+    if body is not None:
+        parts += [
+            f"Another body:\n\n{json_block(other)}" for other in _examples(operation, components, body, _BODY)[1:]
+        ]
     parts += _answers(operation, components)
     parts += ["**Problems**\n", _problems(content["responses"])]
     return "\n".join(parts)
@@ -158,7 +164,7 @@ def _answers(operation: _Operation, components: Components) -> Iterator[str]:
         ("field", "type", "meaning"),
         [(f"`{row.path}`", row.type, row.meaning) for row in components.rows(schema)],
     )
-    yield json_block(_example(operation, components, schema, "the model of its answer"))
+    yield json_block(_examples(operation, components, schema, "the model of its answer")[0])
 
 
 def _stream_of(operation: _Operation) -> Mapping[str, Any] | None:
@@ -167,25 +173,31 @@ def _stream_of(operation: _Operation) -> Mapping[str, Any] | None:
     return stream
 
 
-def _example(operation: _Operation, components: Components, schema: Schema, what: str) -> Any:
+def _examples(operation: _Operation, components: Components, schema: Schema, what: str) -> list[Any]:
     examples = components.resolve(schema).get("examples")
     if not examples:
         raise MissingExampleError(operation.call, what)
-    return completed(examples[0], schema, components)
+    return [completed(one, schema, components) for one in examples]
 
 
 def _curl(operation: _Operation, components: Components, body: Schema | None) -> str:
     path = operation.path
+
+    def example_of(parameter: Mapping[str, Any]) -> str:
+        what = f"the parameter {parameter['name']}"
+        return quote(str(_examples(operation, components, parameter["schema"], what)[0]))
+
     for parameter in operation.parameters("path"):
-        example = _example(operation, components, parameter["schema"], f"the parameter {parameter['name']}")
-        path = path.replace(f"{{{parameter['name']}}}", str(example))
+        path = path.replace(f"{{{parameter['name']}}}", example_of(parameter))
+    query = "&".join(f"{one['name']}={example_of(one)}" for one in operation.parameters("query") if one["required"])
+    url = f"'{_URL}{path}?{query}'" if query else f"{_URL}{path}"
     # curl sends a body by POST, and without one by GET, of itself.
     implied = "post" if body is not None else "get"
     method = "" if operation.method == implied else f" -X {operation.method.upper()}"
-    command = f"curl -s{'N' if _stream_of(operation) else ''}{method} {_URL}{path}"
+    command = f"curl -s{'N' if _stream_of(operation) else ''}{method} {url}"
     if body is None:
         return command
-    example = json.dumps(_example(operation, components, body, "the model of its body"), ensure_ascii=False)
+    example = json.dumps(_examples(operation, components, body, _BODY)[0], ensure_ascii=False)
     return f"{command} \\\n  -H 'Content-Type: application/json' \\\n  -d '{example}'"
 
 

@@ -60,9 +60,11 @@ def test_the_example_of_every_operation_is_accepted(stack: StackUnderTest) -> No
 
 
 def is_accepted(command: str, stack: StackUnderTest) -> bool:
+    """Or refused only because the examples' collection takes no texts."""
     # A feed has no end.
     bounded = command.replace("curl -sN", "timeout 2 curl -sN").rstrip("\n") + " || [ $? = 124 ]\n"
-    return not is_refusal(printed_by([Step(bounded)], stack)[0])
+    [printed] = printed_by([Step(bounded)], stack)
+    return not is_refusal(printed) or "/problems/model-mismatch" in printed
 
 
 def printed_by(steps: list[Step], stack: StackUnderTest) -> list[str]:
