@@ -44,8 +44,7 @@ def openapi() -> Mapping[str, Any]:
 
 
 def tags() -> list[str]:
-    """Of all operations but those of health, which have no schemas: a page describes them."""
-    return sorted({tag for one in _operations(openapi()) for tag in one.content.get("tags", ())} - {"health"})
+    return sorted({tag for one in _operations(openapi()) for tag in one.content.get("tags", ())})
 
 
 def operations(tag: str) -> str:
@@ -105,7 +104,7 @@ def _section(operation: _Operation, twin: _Operation | None, components: Compone
             f"Another body:\n\n{json_block(other)}" for other in _examples(operation, components, body, _BODY)[1:]
         ]
     parts += _answers(operation, components)
-    parts += ["**Problems**\n", _problems(content["responses"])]
+    parts += _problems(content["responses"])
     return "\n".join(parts)
 
 
@@ -201,15 +200,13 @@ def _curl(operation: _Operation, components: Components, body: Schema | None) ->
     return f"{command} \\\n  -H 'Content-Type: application/json' \\\n  -d '{example}'"
 
 
-def _problems(responses: Mapping[str, Any]) -> str:
-    return table(
-        ("status", "problems"),
-        [
-            (
-                status,
-                ", ".join(f"[{name}](../problems/{name}.md)" for name in _PROBLEM_NAMES.findall(answer["description"])),
-            )
-            for status, answer in sorted(responses.items())
-            if status >= "4" and status.isdigit()
-        ],
-    )
+def _problems(responses: Mapping[str, Any]) -> list[str]:
+    rows = [
+        (
+            status,
+            ", ".join(f"[{name}](../problems/{name}.md)" for name in _PROBLEM_NAMES.findall(answer["description"])),
+        )
+        for status, answer in sorted(responses.items())
+        if status >= "4" and status.isdigit()
+    ]
+    return ["**Problems**\n", table(("status", "problems"), rows)] if rows else []

@@ -26,7 +26,7 @@ _BELOW: Mapping[str, Sequence[tuple[str, Sequence[str]]]] = {
             ),
         ),
     ),
-    "api/README": (("", ("collections", "vectors", "history")),),
+    "api/README": (("", ("collections", "vectors", "history", "health")),),
     "operations/README": (("", ("settings", "metrics", "databases", "kafka", "pgbouncer", "backups")),),
     "problems/README": (("", ("*",)),),
     "decisions/README": (("", ("*",)),),

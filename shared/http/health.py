@@ -14,6 +14,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 from pydantic import BaseModel, Field
 
 from shared.http.application import permission
+from shared.http.fields import example
 from shared.http.problems import ProblemError, documented
 from shared.principal import Permission
 
@@ -23,7 +24,15 @@ Check = Callable[[], Awaitable[str | None]]
 """Answers None when all is well, else a sentence that says what is wrong."""
 
 
+class AliveAnswer(BaseModel):
+    model_config = example({"status": "alive"})
+
+    status: Literal["alive"]
+
+
 class ReadyAnswer(BaseModel):
+    model_config = example({"status": "ready", "checks": {"event_database": "ok"}})
+
     status: Literal["ready"]
     checks: dict[str, str] = Field(description="`ok`, or what is missing and is done without.")
 
@@ -36,8 +45,8 @@ def health_router(
     public = permission(Permission.PUBLIC)
 
     @router.get("/health", openapi_extra=public, summary="Whether the process is alive")
-    async def health() -> dict[str, str]:
-        return {"status": "alive"}
+    async def health() -> AliveAnswer:
+        return AliveAnswer(status="alive")
 
     @router.get(
         "/ready",

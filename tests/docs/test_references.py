@@ -22,10 +22,8 @@ from shared.settings import ProcessSettings
 def test_every_operation_is_in_the_reference() -> None:
     shown = "".join(map(operations, tags()))
     for path, methods in openapi()["paths"].items():
-        for method, operation in methods.items():
-            # Health and readiness have no schemas; the page on operations describes them.
-            if operation["tags"] != ["health"]:
-                assert f"`{method.upper()} {path}`" in shown
+        for method in methods:
+            assert f"`{method.upper()} {path}`" in shown
 
 
 def test_a_generated_part_that_no_page_shows_is_found() -> None:
@@ -47,7 +45,6 @@ def test_every_problem_that_an_operation_can_answer_is_linked() -> None:
             for name in PROBLEMS
             if f"`{name}`" in answer["description"]
         }
-        assert named
         assert all(f"[{name}](../problems/{name}.md)" in section for name in named)
 
 
