@@ -98,6 +98,8 @@ def _section(operation: _Operation, twin: _Operation | None, components: Compone
     body = _schema_of(content.get("requestBody"))
     if body is not None:
         parts += ["**Body**\n", _described(body, components), _request_tables(components.rows(body))]
+    if lines := _lines_of(operation):
+        parts += [f"**Body** {', '.join(f'`{kind}`' for kind in lines)}: a JSON object a line.\n"]
     parts += [block("sh", _curl(operation, components, body))]
     if body is not None:
         parts += [
@@ -166,6 +168,12 @@ def _answers(operation: _Operation, components: Components) -> Iterator[str]:
     yield json_block(_examples(operation, components, schema, "the model of its answer")[0])
 
 
+def _lines_of(operation: _Operation) -> Mapping[str, Any]:
+    """Media type -> content, of a body that is lines of JSON."""
+    content = operation.content.get("requestBody", {}).get("content", {})
+    return {kind: one for kind, one in content.items() if kind != _JSON}
+
+
 def _stream_of(operation: _Operation) -> Mapping[str, Any] | None:
     content = operation.content["responses"].get("200", {}).get("content", {})
     stream: Mapping[str, Any] | None = content.get(_EVENT_STREAM)
@@ -191,9 +199,13 @@ def _curl(operation: _Operation, components: Components, body: Schema | None) ->
     query = "&".join(f"{one['name']}={example_of(one)}" for one in operation.parameters("query") if one["required"])
     url = f"'{_URL}{path}?{query}'" if query else f"{_URL}{path}"
     # curl sends a body by POST, and without one by GET, of itself.
-    implied = "post" if body is not None else "get"
+    lines = _lines_of(operation)
+    implied = "post" if body is not None or lines else "get"
     method = "" if operation.method == implied else f" -X {operation.method.upper()}"
     command = f"curl -s{'N' if _stream_of(operation) else ''}{method} {url}"
+    if lines:
+        kind, content = next(iter(lines.items()))
+        return f"{command} \\\n  -H 'Content-Type: {kind}' \\\n  --data-binary '{content['example'].strip()}'"
     if body is None:
         return command
     example = json.dumps(_examples(operation, components, body, _BODY)[0], ensure_ascii=False)

@@ -77,7 +77,10 @@ class Components:
         for union in ("anyOf", "oneOf"):
             if union in field and "discriminator" not in field:
                 return _listed([self.type_text(one) for one in field[union]])
-        kind = str(field.get("type", "object"))
+        kinds = field.get("type", "object")
+        if isinstance(kinds, list):
+            return _listed(kinds)
+        kind = str(kinds)
         if kind == "array":
             item = self.resolve(field.get("items", {}))
             inner = "objects" if "discriminator" in item else self._plural(item)

@@ -60,6 +60,7 @@ OUTER = {"$ref": "#/components/schemas/Outer"}
         ({"enum": ["l2", "ip"]}, '`"l2"` or `"ip"`'),
         ({"const": "create"}, '`"create"`'),
         ({"anyOf": [{"type": "string"}, {"type": "null"}]}, "string or null"),
+        ({"type": ["object", "null"]}, "object or null"),
         ({"type": "array", "items": {"type": "number"}, "minItems": 1, "maxItems": 9}, "array of 1 to 9 numbers"),
         ({"type": "array", "items": {"$ref": "#/components/schemas/Inner"}}, "array of objects"),
         ({"$ref": "#/components/schemas/Inner"}, "object"),
