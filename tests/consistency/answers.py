@@ -35,8 +35,10 @@ class Answer:
         if question.like:
             return (vector_id == question.like) == self.read.found_nothing
         match question.kind:
-            case "get":
+            case "get" | "past":
                 return vector_id == question.id
+            case "history":
+                return vector_id == question.id and not self.read.more
             case "list":
                 return vector_id > question.after and (not self.read.more or vector_id <= self.read.shown[-1].id)
             case "count":
@@ -48,6 +50,11 @@ class Answer:
         """What is wrong with how it shows a vector that it concerns and that had reached the version `oldest`, if
         nothing beyond the position `ceiling` may be in it."""
         shown = self._shown.get(vector_id)
+        question = self.read.question
+        if question.kind == "past":
+            return f"{vector_id} never was as it was" if shown is None and oldest >= question.version else None
+        if shown is None and question.kind == "history":
+            return f"{vector_id} has no history, though it had reached version {oldest}" if oldest else None
         if shown is None:
             possible = timeline.possible(oldest, ceiling, self.read.completed)
             if any(self._may_be_left_out(state) for version in possible for state in version.states):
@@ -119,12 +126,18 @@ def wrong_answer(read: Read) -> Iterator[str]:
     """What can be said of an answer without knowing what had been written."""
     question, shown = read.question, read.shown
     ids = [one.id for one in shown]
-    if len(set(ids)) < len(ids):
+    if len(set(ids)) < len(ids) and question.kind != "history":
         yield f"{[vector_id for vector_id, times in Counter(ids).items() if times > 1]} more than once"
     match question.kind:
         case "get":
             if set(ids) - {question.id}:
                 yield f"another vector: {ids}"
+        case "past":
+            if [(one.id, one.version) for one in shown] not in ([], [(question.id, question.version)]):
+                yield f"another version: {shown}"
+        case "history":
+            if set(ids) - {question.id} or [one.version for one in shown] != list(range(1, len(shown) + 1)):
+                yield f"not its versions from the first one on: {shown}"
         case "list":
             in_order = ids == sorted(ids) and all(vector_id > question.after for vector_id in ids)
             if not in_order or len(ids) > question.limit or (read.more and len(ids) < question.limit):

@@ -12,7 +12,7 @@ from tests.consistency.acknowledgements import contradictions
 from tests.consistency.answers import Answer, DistanceTo, origins, wrong_answer
 from tests.consistency.hindsight import Hindsight
 from tests.consistency.history import History, Read, Write
-from tests.consistency.timelines import Timeline, timelines
+from tests.consistency.timelines import UNKNOWN, Timeline, timelines
 from tests.consistency.values import distance
 
 Kind = Literal[
@@ -90,7 +90,9 @@ class _Checker:
         for fault in wrong_answer(read):
             yield Violation("wrong_answer", read.number, f"{read.question}: {fault}")
         for shown in read.shown:
-            if shown.id not in known or not known[shown.id].holds(shown, read.completed):
+            timeline = known.get(shown.id, UNKNOWN)
+            written = timeline.knows if read.question.kind == "history" else timeline.holds
+            if not written(shown, read.completed):
                 yield Violation("phantom", read.number, f"{read.question}: {shown}")
         if read.question.like and not read.found_nothing and not self._origins(read):
             yield Violation("freshness", read.number, f"{read.question}: like none of its versions of then")
@@ -142,8 +144,9 @@ class _Checker:
         if read.freshness and earlier.freshness and read.freshness.position < earlier.freshness.covers:
             yield f"it is at {read.freshness.position} instead of {earlier.freshness.covers}"
         if read.question.collection == earlier.question.collection:
-            for shown in earlier.shown:
-                yield from self._older(answer, shown.id, shown.version)
+            for vector_id, version in {shown.id: shown.version for shown in earlier.shown}.items():
+                if earlier.question.kind != "past":
+                    yield from self._older(answer, vector_id, version)
 
     def _older(self, answer: Answer, vector_id: str, version: int) -> Iterator[str]:
         timeline = self._known(answer.read).get(vector_id)

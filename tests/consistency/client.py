@@ -45,6 +45,7 @@ class Collection:
     name: str
     identity: str
     stays: bool = False
+    index: str = "hnsw"
 
     @property
     def path(self) -> str:
@@ -141,20 +142,25 @@ class Client:
         (recorder.final if final else recorder.reads).append(read)
         return read, token, document.get("next_cursor")
 
-    async def change(self, collection: Collection, changes: Sequence[Change], *, with_key: bool) -> Token | None:
-        """The token of the write's answer. None: it was refused, or its outcome is unknown."""
+    async def change(
+        self, collection: Collection, changes: Sequence[Change], *, with_key: bool
+    ) -> tuple[Write, Token] | None:
+        """The write as it was acknowledged, and the token of its answer. None: it was refused, or its outcome is
+        unknown."""
         return await self._write(collection, call_of_changes(changes, collection.vectors), changes, with_key=with_key)
 
     async def create(self, collection: Collection) -> Token | None:
-        body = {"name": collection.name, "dimension": DIMENSION}
-        return await self._write(collection, Call("POST", "/api/v1/collections", body), (), with_key=True)
+        body = {"name": collection.name, "dimension": DIMENSION, "index": {"kind": collection.index}}
+        written = await self._write(collection, Call("POST", "/api/v1/collections", body), (), with_key=True)
+        return written and written[1]
 
     async def drop(self, collection: Collection) -> Token | None:
-        return await self._write(collection, Call("DELETE", collection.path), (), with_key=True, drops=True)
+        written = await self._write(collection, Call("DELETE", collection.path), (), with_key=True, drops=True)
+        return written and written[1]
 
     async def _write(
         self, collection: Collection, call: Call, changes: Sequence[Change], *, with_key: bool, drops: bool = False
-    ) -> Token | None:
+    ) -> tuple[Write, Token] | None:
         """`with_key`: it is repeated under its key until it is answered."""
         recorder, number = self._recorder, self._recorder.number()
         write = Write(number, collection.identity, time.monotonic(), math.inf, tuple(changes), drops=drops)
@@ -173,8 +179,9 @@ class Client:
             document: dict[str, Any] = orjson.loads(body)
             token = self._token(number, document["consistency_token"])
             done = acknowledged(changes, document) if changes else ()
-            recorder.writes.append(replace(write, completed=completed, changes=done, covers=token.covers))
-            return token
+            write = replace(write, completed=completed, changes=done, covers=token.covers)
+            recorder.writes.append(write)
+            return write, token
         if (name := problem_name(body)) in ("vector-not-found", "vector-exists"):
             recorder.counts["declined"] += 1
         else:

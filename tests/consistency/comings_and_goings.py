@@ -31,7 +31,8 @@ class ComingsAndGoings:
 
     async def run(self) -> None:
         for incarnation in count(1):
-            collection = Collection(self._name, f"{self._name}#{incarnation}")
+            index = ("hnsw", "ivfflat", "none")[incarnation % 3]
+            collection = Collection(self._name, f"{self._name}#{incarnation}", index=index)
             created = await self._client.create(collection)
             if created is not None:
                 dropped = await self._live(collection, created)
@@ -48,7 +49,8 @@ class ComingsAndGoings:
         for _ in range(_STEPS):
             if self._random.random() < 0.4:
                 change = Change(self._random.choice(_VECTORS), "put", self._recorder.mark())
-                token = await self._client.change(collection, [change], with_key=True) or token
+                written = await self._client.change(collection, [change], with_key=True)
+                token = written[1] if written else token
             else:
                 token = await self._read(collection, token) or token
             if self._recorder.is_full:

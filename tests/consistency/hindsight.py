@@ -13,7 +13,11 @@ from tests.consistency.history import History, Read
 
 class Hindsight:
     def __init__(self, history: History) -> None:
-        ended = sorted((read.completed, read.freshness.position) for read in history.reads if read.freshness)
+        ended = sorted(
+            (read.completed, read.freshness.position)
+            for read in history.reads
+            if read.freshness and not read.question.of_the_log
+        )
         self._times = [completed for completed, _ in ended]
         self._shown = list(accumulate((position for _, position in ended), max))
         self._changes = _changes(history)

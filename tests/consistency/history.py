@@ -10,7 +10,8 @@ ChangeKind = Literal["create", "put", "patch", "move", "delete"]
 """`create` makes a vector that is not there, `put` sets all of it, `patch` its metadata, `move` its embedding and
 content."""
 
-QuestionKind = Literal["get", "list", "count", "search"]
+QuestionKind = Literal["get", "past", "history", "list", "count", "search"]
+"""`past` gets a vector as it was at a version; `history` lists all its versions, its deletions among them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +45,14 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What a read asked for. Of a list: up to `limit` vectors after `after`. Of a search: the `k` nearest to query
-    `query`, or to the stored vector `like`, among those of `group` if that is given; `exact`: not by the index;
-    `include`: which parts the hits shall bring."""
+    """What a read asked for. Of a list or a history: up to `limit` items, after `after`. Of a search: the `k` nearest
+    to query `query`, or to the stored vector `like`, among those of `group` if that is given; `exact`: not by the
+    index; `include`: which parts the hits shall bring."""
 
     kind: QuestionKind
     collection: str
     id: str = ""
+    version: int = 0
     after: str = ""
     limit: int = 0
     group: int | None = None
@@ -59,6 +61,11 @@ class Question:
     k: int = 0
     exact: bool = False
     include: tuple[str, ...] = ("content", "metadata")
+
+    @property
+    def of_the_log(self) -> bool:
+        """Answered from the event database, which is ahead of the read model."""
+        return self.kind in ("past", "history")
 
 
 class Shown(NamedTuple):

@@ -93,7 +93,12 @@ class HonestStore:
 
     def question(self) -> Question:
         choice = self.random
-        match choice.choice(("get", "list", "count", "search", "search")):
+        match choice.choice(("get", "past", "history", "list", "count", "search", "search")):
+            case "past" if live := [event for event in self.log if event.state is not None]:
+                event = choice.choice(live)
+                return Question("past", COLLECTION, id=event.id, version=event.version)
+            case "history":
+                return Question("history", COLLECTION, id=choice.choice(IDS), limit=1_000)
             case "get":
                 return Question("get", COLLECTION, id=choice.choice(IDS))
             case "list":
@@ -146,6 +151,19 @@ class HonestStore:
             case "get":
                 shown = found.get(question.id)
                 return replace(read, shown=(shown,)) if shown else replace(read, freshness=None)
+            case "past" | "history":
+                events = [
+                    event for event in self.log[: positions[partition_of(question.id)]] if event.id == question.id
+                ]
+                if question.kind == "history":
+                    made = tuple(Shown(event.id, event.version, event.position) for event in events)
+                else:
+                    made = tuple(
+                        Shown(event.id, event.version, event.position, event.state.metadata, event.state.content)
+                        for event in events
+                        if event.version == question.version and event.state is not None
+                    )
+                return replace(read, shown=made) if made else replace(read, freshness=None)
             case "list":
                 after = [one for vector_id, one in found.items() if vector_id > question.after]
                 return replace(read, shown=tuple(after[: question.limit]), more=len(after) > question.limit)

@@ -23,7 +23,10 @@ from tests.consistency.report import report_of
 from tests.consistency.servers import SIGNING_KEY, Servers, running_servers
 from tests.consistency.session import WHOLE_PAGE, Session
 
-COLLECTIONS = tuple(Collection(name, name, stays=True) for name in ("hot", "warm", "cool", "cold"))
+COLLECTIONS = tuple(
+    Collection(name, name, stays=True, index=index)
+    for name, index in (("hot", "hnsw"), ("warm", "ivfflat"), ("cool", "none"), ("cold", "hnsw"))
+)
 SETTLING_MS = 30_000
 _PROGRESS_SECONDS = 10.0
 
@@ -110,8 +113,9 @@ async def _created(servers: Servers, client: Client) -> list[Token]:
 
 async def _ask_for_everything(servers: Servers, client: Client, recorder: Recorder) -> None:
     """After one more write, whose token covers all the others."""
-    token = await client.change(COLLECTIONS[0], [Change("last", "put", recorder.mark())], with_key=True)
-    assert token is not None, "the last write was not acknowledged"
+    written = await client.change(COLLECTIONS[0], [Change("last", "put", recorder.mark())], with_key=True)
+    assert written is not None, "the last write was not acknowledged"
+    _, token = written
     for server in servers.query_urls:
         asked = Asked(server, [token], timeout_ms=SETTLING_MS)
         for collection in COLLECTIONS:

@@ -26,6 +26,7 @@ SIGNING_KEY = "consistency-test-key"
 REPLICAS = 2
 QUERY_SERVICES = 2
 PROJECTORS = 2
+IVFFLAT_MIN_ROWS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +123,9 @@ def _addresses(databases: Databases, postgres: Replicated, redis_url: str, kafka
         owner=DatabaseAddresses(databases.events_owner_dsn, databases.read_owner_dsn),
         command=DatabaseAddresses(databases.events_dsn, databases.command_read_dsn),
         projector=DatabaseAddresses(databases.projector_events_dsn, databases.read_dsn),
-        query=DatabaseAddresses(databases.events_reader_dsn, databases.read_reader_dsn),
+        query=DatabaseAddresses(
+            postgres.on(postgres.replicas[0], databases.events_reader_dsn), databases.read_reader_dsn
+        ),
         redis_url=redis_url,
         read_replicas=",".join(postgres.on(replica, databases.read_reader_dsn) for replica in postgres.replicas),
         kafka_bootstrap=kafka_bootstrap,
@@ -141,4 +144,6 @@ def _base_ports(count: int) -> list[int]:
 
 def _wiring(known: Addresses, http: httpx.AsyncClient, port: int) -> Wiring:
     environment = {name: value for name, value in passed_on(os.environ).items() if not name.startswith("AINDUSDB_")}
+    # Few rows are enough for an index, so that indexes are made while clients read.
+    environment["AINDUSDB_IVFFLAT_MIN_ROWS"] = str(IVFFLAT_MIN_ROWS)
     return Wiring(Ports(port), known, SIGNING_KEY, environment, http)

@@ -12,6 +12,7 @@ from tests.consistency.values import GROUPS, QUERIES
 
 IDS = tuple(f"v{number:02}" for number in range(30))
 WRITE_SHARE = 0.4
+PAST_SHARE = 0.02
 LIKE_SHARE = 0.2
 """Of the searches, those for what is like a stored vector."""
 MAX_BATCH = 6
@@ -41,6 +42,7 @@ class Session:
         self._servers = servers
         self._shared = shared
         self._random = chosen
+        self._made: list[tuple[Collection, Change, Token]] = []
         self._written: list[Token] = []
         self._seen: list[Token] = []
 
@@ -59,12 +61,18 @@ class Session:
             Change(vector_id, self._random.choices(list(_KINDS), list(_KINDS.values()))[0], self._recorder.mark())
             for vector_id in self._random.sample(IDS, count)
         ]
-        token = await self._client.change(collection, changes, with_key=self._random.random() < 0.5)
-        if token is not None:
+        written = await self._client.change(collection, changes, with_key=self._random.random() < 0.5)
+        if written is not None:
+            write, token = written
             self._remember(self._written, token)
+            self._made += [(collection, change, token) for change in write.changes if change.kind != "delete"]
+            del self._made[:-20]
 
     async def _read(self) -> None:
         """A question, often asked again at once, of the same or of another server."""
+        if self._made and self._random.random() < PAST_SHARE:
+            await self._read_past()
+            return
         collection = self._random.choice(self._collections)
         question = self._question(collection)
         for _ in range(self._random.choice((1, 1, 2, 4))):
@@ -74,8 +82,14 @@ class Session:
             read, token, cursor = answer
             if token is not None:
                 self._remember(self._seen, token)
-            if cursor is not None and token is not None and self._random.random() < 0.5:
+            if cursor is not None and token is not None and question.kind == "list" and self._random.random() < 0.5:
                 await self._next_page(question, collection, read.shown[-1].id, token, cursor)
+
+    async def _read_past(self) -> None:
+        """Something that this session once made, as it was then."""
+        collection, change, token = self._random.choice(self._made)
+        question = Question("past", collection.identity, id=change.id, version=change.version)
+        await self._client.read(question, collection, Asked(self._random.choice(self._servers), [token]))
 
     async def _next_page(
         self, question: Question, collection: Collection, after: str, token: Token, cursor: str
@@ -92,10 +106,12 @@ class Session:
 
     def _question(self, collection: Collection) -> Question:
         chosen, identity = self._random, collection.identity
-        kind = chosen.choices(("get", "list", "count", "search"), (25, 15, 15, 45))[0]
+        kind = chosen.choices(("get", "history", "list", "count", "search"), (22, 4, 14, 15, 45))[0]
         match kind:
             case "get":
                 return Question("get", identity, id=chosen.choice(IDS))
+            case "history":
+                return Question("history", identity, id=chosen.choice(IDS), limit=WHOLE_PAGE)
             case "list":
                 return Question("list", identity, limit=chosen.choice((5, WHOLE_PAGE)))
             case "count":

@@ -157,6 +157,13 @@ def metadata_of_another_version(forger: Forger) -> History:
     return _reshown(forger, other)
 
 
+def event_that_nobody_caused(forger: Forger) -> History:
+    _, change = forger.written()
+    read = forger.at(forger.store.head, Question("history", COLLECTION, id=change.id, limit=1_000))
+    invented = Shown(change.id, len(read.shown) + 1, forger.store.head + 1)
+    return forger.with_read(replace(read, shown=(*read.shown, invented)))
+
+
 def value_at_another_position(forger: Forger) -> History:
     return _reshown(forger, lambda shown: shown._replace(position=forger.store.head + 1))
 
@@ -195,6 +202,25 @@ def like_what_is_said_not_to_be_there(forger: Forger) -> History:
     read = forger.at(forger.store.head, Question("search", COLLECTION, like=change.id, k=len(IDS)), claimed=0)
     carrying = replace(read, freshness=None, shown=(), demanded=forger.store.head)
     return forger.with_read(carrying)
+
+
+def history_without_the_last_event(forger: Forger) -> History:
+    _, change = forger.written()
+    read = forger.at(change.position - 1, Question("history", COLLECTION, id=change.id, limit=1_000))
+    assume(read.shown)
+    return forger.with_read(read)
+
+
+def no_history_of_what_was_written(forger: Forger) -> History:
+    _, change = forger.written()
+    read = forger.at(0, Question("history", COLLECTION, id=change.id, limit=1_000))
+    return forger.with_read(replace(read, demanded=forger.store.head))
+
+
+def past_version_not_there(forger: Forger) -> History:
+    _, change = forger.written()
+    read = forger.at(0, Question("past", COLLECTION, id=change.id, version=change.version))
+    return forger.with_read(replace(read, demanded=forger.store.head))
 
 
 def deleted_vector_shown(forger: Forger) -> History:
@@ -268,6 +294,19 @@ def hits_out_of_order(forger: Forger) -> History:
 
 def hit_twice(forger: Forger) -> History:
     return _rehit(forger, lambda hits: (hits[0], *hits))
+
+
+def another_version_than_asked_for(forger: Forger) -> History:
+    _, change = forger.written()
+    read = forger.at(forger.store.head, Question("past", COLLECTION, id=change.id, version=change.version))
+    return forger.with_read(replace(read, question=replace(read.question, version=change.version + 1)))
+
+
+def history_with_a_gap(forger: Forger) -> History:
+    _, change = forger.written()
+    read = forger.at(forger.store.head, Question("history", COLLECTION, id=change.id, limit=1_000))
+    assume(len(read.shown) > 1)
+    return forger.with_read(replace(read, shown=read.shown[1:]))
 
 
 def page_of_another_list(forger: Forger) -> History:
@@ -359,6 +398,7 @@ PLANTED: list[tuple[Kind, Callable[[Forger], History]]] = [
     ("phantom", value_that_nobody_wrote),
     ("phantom", value_of_another_version),
     ("phantom", metadata_of_another_version),
+    ("phantom", event_that_nobody_caused),
     ("phantom", value_at_another_position),
     ("phantom", value_of_the_future),
     ("freshness", dropped_collection_at_a_later_position),
@@ -366,6 +406,9 @@ PLANTED: list[tuple[Kind, Callable[[Forger], History]]] = [
     ("freshness", event_missing_from_an_exact_search),
     ("freshness", like_what_it_never_was),
     ("freshness", like_what_is_said_not_to_be_there),
+    ("freshness", history_without_the_last_event),
+    ("freshness", no_history_of_what_was_written),
+    ("freshness", past_version_not_there),
     ("freshness", deleted_vector_shown),
     ("freshness", event_beyond_the_token),
     ("freshness", count_too_high),
@@ -377,6 +420,8 @@ PLANTED: list[tuple[Kind, Callable[[Forger], History]]] = [
     ("wrong_answer", more_hits_than_asked_for),
     ("wrong_answer", hits_out_of_order),
     ("wrong_answer", hit_twice),
+    ("wrong_answer", another_version_than_asked_for),
+    ("wrong_answer", history_with_a_gap),
     ("wrong_answer", page_of_another_list),
     ("wrong_answer", another_vector),
     ("acknowledgements", version_acknowledged_twice),

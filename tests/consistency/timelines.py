@@ -54,18 +54,23 @@ class Timeline:
                 return
             yield version
 
-    def holds(self, shown: Shown, completed: float) -> bool:
-        """Whether what was shown had been written when that read ended."""
+    def knows(self, shown: Shown, completed: float) -> bool:
+        """Whether somebody had made what was shown, or the deletion that was, when that read ended."""
         if not 0 < shown.version < len(self.versions):
             return False
         version = self.versions[shown.version]
-        if version.invoked >= completed or (shown.position and not version.first <= shown.position <= version.last):
-            return False
-        return any(
+        return version.invoked < completed and (not shown.position or version.first <= shown.position <= version.last)
+
+    def holds(self, shown: Shown, completed: float) -> bool:
+        """Whether what was shown is what had been written."""
+        return self.knows(shown, completed) and any(
             state is not None and shown.metadata in (None, state.metadata) and shown.content in (None, state.content)
-            for state in version.states
+            for state in self.versions[shown.version].states
         )
 
+
+UNKNOWN = Timeline([_NOTHING], [_NOTHING.last])
+"""Of a vector that nobody has written."""
 
 Timelines = Mapping[str, Mapping[str, Timeline]]
 """Collection -> id -> timeline."""

@@ -26,6 +26,10 @@ def call_of(question: Question, vectors: str, options: dict[str, Any], cursor: s
     match question.kind:
         case "get":
             return Call("GET", f"{vectors}/{question.id}?{_query(options)}")
+        case "past":
+            return Call("GET", f"{vectors}/{question.id}?{_query({**options, 'version': question.version})}")
+        case "history":
+            return Call("GET", f"{vectors}/{question.id}/history?{_query({**options, 'limit': question.limit})}")
         case "list":
             page = {**options, "limit": question.limit}
             if cursor is not None:
@@ -64,8 +68,11 @@ def answered(read: Read, status: int, document: dict[str, Any], covers: int) -> 
         cached=document.get("cached", False),
     )
     match read.question.kind:
-        case "get":
+        case "get" | "past":
             return replace(read, shown=(_shown(document),))
+        case "history":
+            events = tuple(Shown(event["id"], event["version"], event["position"]) for event in document["items"])
+            return replace(read, shown=events, more=document["next_cursor"] is not None)
         case "list":
             items = tuple(map(_shown, document["items"]))
             return replace(read, shown=items, more=document["next_cursor"] is not None)
