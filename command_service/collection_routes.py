@@ -61,7 +61,7 @@ async def create_collection(body: CreateCollectionRequest, service: Service, con
     "/{name}",
     response_model=CollectionWritten,
     openapi_extra=_WRITES,
-    summary="Change a collection's description",
+    summary="Change a collection",
     responses=documented("malformed-json", "body-too-large", "unsupported-media-type", "validation",
                          "idempotency-key-reused", "collection-not-found", "version-mismatch", "overloaded", "timeout"),
 )  # fmt: skip
@@ -73,7 +73,7 @@ async def update_collection(
     if_match: IfMatch = None,
 ) -> Response:
     outcome = await service.change_collection(
-        UpdateCollection(context, name, body.model_dump(include=body.model_fields_set), expected_version(if_match))
+        UpdateCollection(context, name, body.changes(), expected_version(if_match))
     )
     return _answer(service, context, outcome)
 

@@ -15,6 +15,7 @@ from uuid import UUID, uuid5
 from pydantic import ValidationError
 
 from command_service.domain.commands import CommandContext
+from command_service.domain.refusals import CollectionChangedError
 from command_service.models import UpsertOperation
 from command_service.outcomes import Result, VectorsOutcome
 from command_service.preparation import prepare_batch
@@ -121,6 +122,7 @@ async def _write(
     """Writes those that fit the collection; the errors of the others."""
     refused: list[LineError] = []
     while operations:
+        to = None
         try:
             inputs = [(f"/{number}", operation) for number, operation in operations]
             to = await destination(service, context, name, inputs)
@@ -129,6 +131,8 @@ async def _write(
             found = _line_errors(problem)
             if not found:
                 raise
+            if to is not None and await service.is_outdated(context.tenant, to.collection):
+                continue
             if on_error == "stop":
                 found = found[:1]
                 operations = [one for one in operations if one[0] < found[0].line]
@@ -139,7 +143,10 @@ async def _write(
             for error in found:
                 report.fail(error)
             continue
-        report.add(await service.write(context, to.target, prepared))
+        try:
+            report.add(await service.write(context, to.target, prepared))
+        except CollectionChangedError:
+            continue  # prepared again, for what the collection has become
         break
     return refused
 

@@ -18,6 +18,7 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
 
+from command_service.domain.collections import MAX_INDEXED_DIMENSION
 from command_service.domain.vectors import MAX_METADATA_BYTES, MAX_METADATA_DEPTH
 from command_service.outcomes import Result
 from events_schema.collections import IndexKind, IndexSpec, Metric, VectorType
@@ -29,7 +30,6 @@ from shared.strict_json import JsonValueError, check_storable, check_text, store
 MAX_CONTENT_BYTES = 256 * 1024
 MAX_EVENT_BYTES = 900_000
 MAX_OPERATIONS = 1_000
-MAX_INDEXED_DIMENSION: dict[VectorType, int] = {"vector": 2_000, "halfvec": 4_000}
 MAX_DIMENSION = 16_000
 DEFAULT_DIMENSION = 1536
 
@@ -172,11 +172,29 @@ class CreateCollectionRequest(_Request):
 
 
 class UpdateCollectionRequest(_Request):
-    """A merge patch: null removes the description."""
+    """Each field that is given has its whole new value; null removes the description. A change of metric, type or index
+    is applied beside the running searches, which go on as before until then."""
 
-    model_config = example({"description": "Articles on wings"})
+    model_config = example({"index": {"kind": "hnsw", "m": 32, "ef_construction": 128}})
 
     description: Description | None = None
+    metric: Annotated[Metric, Field(description="How distance is measured.")] | None = None
+    type: Annotated[VectorType, Field(description="32 or 16 bits a number.")] | None = None
+    index: IndexInput | None = None
+
+    @model_validator(mode="after")
+    def _only_the_description_goes(self) -> Self:
+        for name in self.model_fields_set - {"description"}:
+            if getattr(self, name) is None:
+                raise PydanticCustomError(
+                    "null", "{name} can be changed, not removed", {"name": name, "within": f"/{name}"}
+                )
+        return self
+
+    def changes(self) -> dict[str, Any]:
+        """The given fields of CollectionUpdated."""
+        given = {name: getattr(self, name) for name in self.model_fields_set}
+        return given if self.index is None else given | {"index": self.index.spec()}
 
 
 class _VectorFields(_Request):

@@ -8,11 +8,14 @@ from command_service.command_bus import AppendFailedError, EventDatabaseUnavaila
 from command_service.command_queue import OverloadedError
 from command_service.domain.refusals import (
     BatchRefusedError,
+    CollectionChangedError,
     CollectionDeletedError,
     CollectionExistsError,
     CollectionNotFoundError,
     IdempotencyKeyReusedError,
     MetadataTooLargeError,
+    NoPlaceError,
+    NotIndexableError,
     RefusalError,
     SpecChangedError,
     VectorExistsError,
@@ -28,6 +31,7 @@ from shared.tokens import MalformedCursorError
 _NAMES: dict[type[RefusalError], str] = {
     MetadataTooLargeError: "validation",
     SpecChangedError: "model-mismatch",
+    NotIndexableError: "validation",
     IdempotencyKeyReusedError: "idempotency-key-reused",
     CollectionNotFoundError: "collection-not-found",
     VectorNotFoundError: "vector-not-found",
@@ -35,6 +39,7 @@ _NAMES: dict[type[RefusalError], str] = {
     VectorExistsError: "vector-exists",
     CollectionDeletedError: "collection-deleted",
     VersionMismatchError: "version-mismatch",
+    CollectionChangedError: "overloaded",
 }
 """In the order of checks: of several refusals in a batch, the first in this order names the problem."""
 
@@ -49,6 +54,13 @@ def problem_of(error: Exception) -> ProblemError | None:
             return _batch_problem(error)
         case VersionMismatchError():
             return ProblemError("version-mismatch", str(error), expected=error.expected, current=error.current)
+        case NotIndexableError():
+            pointed = FieldError(pointer=f"/{error.field}", type="dimension", detail=str(error))
+            return ProblemError("validation", f"{pointed.pointer}: {pointed.detail}", errors=[pointed])
+        case NoPlaceError():
+            return ProblemError(error.problem, str(error))
+        case CollectionChangedError():
+            return ProblemError("overloaded", str(error), headers={"Retry-After": "1"})
         case RefusalError():
             return ProblemError(_NAMES[type(error)], str(error))
         case MalformedCursorError():

@@ -19,7 +19,7 @@ from command_service.models import (
 )
 from command_service.requests import CollectionName, Context, IfMatch, Service, VectorIdPath, expected_version
 from command_service.restoring import Restored, Restoring
-from command_service.service import CommandService, WriteTarget
+from command_service.service import CommandService, WriteTarget, refused_alone
 from command_service.vector_routes import one_written
 from events_schema.streams import DEFAULT_COLLECTION
 from shared.http.application import API_PREFIX, StrictRoute, permission
@@ -28,8 +28,8 @@ from shared.principal import Permission
 from shared.tokens import ConsistencyToken
 
 _BODY = ("malformed-json", "body-too-large", "unsupported-media-type", "validation")
-_PAGED = (*_BODY, "malformed-cursor", "collection-deleted", "model-mismatch", "overloaded", "dependency-unavailable",
-          "timeout")  # fmt: skip
+_PAGED = (*_BODY, "malformed-cursor", "collection-deleted", "model-mismatch", "not-finite", "zero-vector", "overloaded",
+          "dependency-unavailable", "timeout")  # fmt: skip
 _WRITES = permission(Permission.VECTORS_WRITE)
 
 router = APIRouter(prefix=API_PREFIX, tags=["history"], route_class=StrictRoute)
@@ -83,8 +83,8 @@ def restore_vector_router(prefix: str, *, named: bool) -> APIRouter:
         summary=f"Bring a vector back as it was at a version{suffix}",
         responses={201: {"model": VectorWritten, "description": "It had been deleted"},
                    **documented(*_BODY, "idempotency-key-reused", "collection-not-found", "vector-not-found",
-                                "collection-deleted", "version-mismatch", "model-mismatch", "overloaded",
-                                "dependency-unavailable", "timeout")},
+                                "collection-deleted", "version-mismatch", "model-mismatch", "not-finite",
+                                "zero-vector", "overloaded", "dependency-unavailable", "timeout")},
     )  # fmt: skip
     async def restore_vector(
         vector_id: VectorIdPath,
@@ -100,11 +100,9 @@ def restore_vector_router(prefix: str, *, named: bool) -> APIRouter:
         operation = await Restoring(service).vector(
             context, collection, vector_id, body.version, expected_version(if_match)
         )
-        try:
+        with refused_alone():
             outcome = await service.write(context, WriteTarget(collection), [operation])
-        except BatchRefusedError as refused:
-            raise refused.refusals[0][1] from refused
-        return one_written(service, context, outcome.operations[0], outcome)
+        return one_written(service, context, outcome)
 
     return vectors
 

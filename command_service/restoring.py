@@ -22,6 +22,7 @@ from command_service.domain.refusals import (
     BatchRefusedError,
     CollectionExistsError,
     CollectionNotFoundError,
+    NoPlaceError,
     SpecChangedError,
     VectorNotFoundError,
 )
@@ -29,10 +30,11 @@ from command_service.outcomes import CollectionOutcome, VectorsOutcome
 from command_service.service import CommandService, WriteTarget
 from events_schema.base import RecordedEvent
 from events_schema.collections import CollectionDeleted
-from events_schema.embedding import EmbeddingSpec
+from events_schema.embedding import decode
 from events_schema.registry import decode_event
 from events_schema.streams import vector_stream
 from events_schema.vectors import VectorCreated, VectorDeleted
+from shared.embedding_input import embedding_fault
 from shared.event_log import read_collection_stream
 from shared.past_vectors import PastState, read_past_state
 
@@ -108,13 +110,14 @@ class Restoring:
         Raises:
             VectorNotFoundError: it had no such version, or was deleted with it.
             SpecChangedError: its embedding then was of another model.
+            NoPlaceError: its embedding then is none for what the collection has become.
         """
         stream = vector_stream(collection.collection_id, vector_id)
         async with self._service.events() as connection:
             state = await read_past_state(connection, stream, context.tenant, version)
         if state is None:
             raise VectorNotFoundError(vector_id)
-        return UpsertVector(as_creation(state, collection.embedding_spec), if_version)
+        return UpsertVector(as_creation(state, collection), if_version)
 
     async def request(self, context: CommandContext, request_id: str, after: int, *, force: bool) -> Restored:
         """A page of what the request changed or deleted. `force`: also what was changed since."""
@@ -158,7 +161,7 @@ class Restoring:
             assert state is not None
             deleted = row["current_type"] == VectorDeleted.event_type
             expected = None if force else 0 if deleted else row["current_version"]
-            operations.append(UpsertVector(as_creation(state, collection.embedding_spec), expected))
+            operations.append(UpsertVector(as_creation(state, collection), expected))
         if operations:
             assert collection is not None
             await self._write(context, collection, operations, page)
@@ -185,7 +188,7 @@ class Restoring:
         context = _caused_by(context, str(past[-1].event_id))
         page = Restored(after=rows[-1]["position"] if len(rows) == PAGE_EVENTS else None)
         target = await self._successor(context, name, collection_id, past, page)
-        operations = [UpsertVector(as_creation(state, target.embedding_spec)) for state in states if state is not None]
+        operations = [UpsertVector(as_creation(state, target)) for state in states if state is not None]
         if operations:
             await self._write(context, target, operations, page)
         return target, page
@@ -239,14 +242,18 @@ class VectorsKeepChangingError(Exception):
         super().__init__(f"vectors of the request {request_id!r} keep being changed; try again")
 
 
-def as_creation(state: PastState, spec: EmbeddingSpec) -> VectorCreated:
+def as_creation(state: PastState, collection: Collection) -> VectorCreated:
     """
     Raises:
-        SpecChangedError: there is no embedding of this spec.
+        SpecChangedError: there is no embedding of the collection's spec.
+        NoPlaceError: the embedding is none for what the collection has become.
     """
-    embeddings = tuple(one for one in state.embeddings if one.spec == spec)
+    embeddings = tuple(one for one in state.embeddings if one.spec == collection.embedding_spec)
     if not embeddings:
         raise SpecChangedError(state.id)
+    fault = embedding_fault(decode(embeddings[0].data), collection.metric, collection.type)
+    if fault is not None:
+        raise NoPlaceError(state.id, fault.problem, fault.rule)
     return VectorCreated(id=state.id, embeddings=embeddings, content=state.content, metadata=state.metadata)
 
 

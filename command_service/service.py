@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Self
@@ -25,7 +25,7 @@ from command_service.domain.commands import (
     WriteVectors,
 )
 from command_service.domain.refusals import BatchRefusedError, CollectionDeletedError
-from command_service.outcomes import CollectionOutcome, OperationOutcome, Outcome, VectorsOutcome
+from command_service.outcomes import CollectionOutcome, Outcome, VectorsOutcome
 from events_schema.collections import IndexSpec
 from events_schema.embedding import EmbeddingSpec
 from events_schema.streams import collection_stream
@@ -78,10 +78,21 @@ class CommandService:
         stream = collection_stream(tenant, name)
         known = self.bus.states.known_collection(stream)
         if known is None or known.live is None:
-            async with self._pool.acquire() as connection:
-                known = await event_store.load_collection(connection, stream)
-            self.bus.states.remember_collections({stream: known})
+            return await self.look_again(tenant, name)
         return known.live
+
+    async def look_again(self, tenant: str, name: str) -> Collection | None:
+        """The same as the event database knows it; another process may have changed it."""
+        stream = collection_stream(tenant, name)
+        async with self._pool.acquire() as connection:
+            state = await event_store.load_collection(connection, stream)
+        self.bus.states.remember_collections({stream: state})
+        return state.live
+
+    async def is_outdated(self, tenant: str, known: Collection) -> bool:
+        """Whether what was refused for what is known of the collection might fit what it is now."""
+        found = await self.look_again(tenant, known.name)
+        return found is not None and found.collection_id == known.collection_id and not _alike(found, known)
 
     async def change_collection(self, command: CollectionCommand) -> CollectionOutcome:
         outcome = await self.bus.execute(command)
@@ -95,6 +106,7 @@ class CommandService:
         Raises:
             BatchRefusedError: with every operation that was refused.
             CollectionDeletedError: the name stands for another collection by now, or for none.
+            CollectionChangedError: the operations are to be prepared again.
         """
         collection = target.collection
         command = WriteVectors(
@@ -104,6 +116,7 @@ class CommandService:
             operations=tuple(operations),
             size_bytes=sum(map(_size_bytes, operations)),
             creation=target.creation,
+            checked=(collection.metric, collection.type),
         )
         try:
             outcome = await self.bus.execute(command)
@@ -116,23 +129,19 @@ class CommandService:
         assert isinstance(outcome, VectorsOutcome)
         return outcome
 
-    async def write_one(
-        self, context: CommandContext, target: WriteTarget, operation: VectorOperation
-    ) -> tuple[OperationOutcome, VectorsOutcome]:
-        """
-        Raises:
-            RefusalError: the operation's own.
-        """
-        try:
-            outcome = await self.write(context, target, (operation,))
-        except BatchRefusedError as refused:
-            raise refused.refusals[0][1] from refused
-        return outcome.operations[0], outcome
-
     def token(self, tenant: str, outcome: Outcome) -> str:
         return self.signer.sign_token(
             ConsistencyToken(outcome.log_id, tenant, outcome.first_position, outcome.last_position)
         )
+
+
+@contextmanager
+def refused_alone() -> Iterator[None]:
+    """The only operation of a write is refused for its own reason."""
+    try:
+        yield
+    except BatchRefusedError as refused:
+        raise refused.refusals[0][1] from refused
 
 
 def _alike(one: Collection, other: Collection) -> bool:

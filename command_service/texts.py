@@ -9,11 +9,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from command_service.domain.collections import Collection
+from command_service.domain.collections import MAX_INDEXED_DIMENSION, Collection
 from command_service.domain.commands import CommandContext
 from command_service.domain.refusals import CollectionNotFoundError
 from command_service.models import (
-    MAX_INDEXED_DIMENSION,
     CreateVectorRequest,
     DeleteOperation,
     PatchVectorRequest,

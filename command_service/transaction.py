@@ -25,6 +25,7 @@ from command_service.domain.commands import (
 )
 from command_service.domain.refusals import (
     BatchRefusedError,
+    CollectionChangedError,
     CollectionDeletedError,
     IdempotencyKeyReusedError,
     RefusalError,
@@ -180,6 +181,8 @@ class _Decision:
         live = state.live
         if live is None or live.collection_id != command.collection_id:
             raise CollectionDeletedError(command.collection)
+        if command.checked not in (None, (live.metric, live.type)):
+            raise CollectionChangedError(command.collection)
         changed: dict[UUID, VectorState] = {}
         appended: list[tuple[UUID, VectorState, VectorEvent]] = []
         operations: list[OperationOutcome] = []

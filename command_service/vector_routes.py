@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Sequence
+
 from fastapi import APIRouter, Depends
 from fastapi.responses import Response
 
 from command_service.domain.commands import CommandContext, DeleteVector, VectorOperation
+from command_service.domain.refusals import CollectionChangedError
 from command_service.models import (
     BatchAnswer,
     BatchRequest,
@@ -15,21 +18,24 @@ from command_service.models import (
     UpsertVectorRequest,
     VectorWritten,
 )
-from command_service.outcomes import OperationOutcome, VectorsOutcome
+from command_service.outcomes import VectorsOutcome
 from command_service.preparation import check_embeddings, create_vector, patch_vector, prepare_batch, upsert_vector
 from command_service.requests import CollectionName, Context, IfMatch, Service, VectorIdPath, expected_version
-from command_service.service import CommandService
-from command_service.texts import Destination, destination
+from command_service.service import CommandService, refused_alone
+from command_service.texts import Destination, Inputs, destination
 from events_schema.streams import DEFAULT_COLLECTION
 from shared.beside_the_loop import beside_the_loop
 from shared.http.application import API_PREFIX, StrictRoute, permission
-from shared.http.problems import documented
+from shared.http.problems import ProblemError, documented
 from shared.principal import Permission
 
 _BODY = ("malformed-json", "body-too-large", "unsupported-media-type", "validation", "dimension-mismatch", "not-finite",
          "zero-vector", "model-mismatch")  # fmt: skip
 _ANY = ("idempotency-key-reused", "collection-not-found", "collection-deleted", "overloaded", "dependency-unavailable",
         "timeout")  # fmt: skip
+
+
+_MAX_TRIES = 4
 
 
 def _named(name: CollectionName) -> str:
@@ -52,9 +58,7 @@ def vector_router(prefix: str, *, named: bool) -> APIRouter:
         responses=documented(*_BODY, *_ANY, "vector-exists"),
     )  # fmt: skip
     async def create(body: CreateVectorRequest, service: Service, context: Context, name: str = name_of) -> Response:
-        to = await destination(service, context, name, [("", body)])
-        check_embeddings(to, [("", body)])
-        return await _one(service, context, to, create_vector(body, to.embedded[0], to.spec))
+        return await _one(service, context, name, [("", body)], lambda to: create_vector(body, to.embedded[0], to.spec))
 
     @router.put(
         "/{id}", response_model=VectorWritten, openapi_extra=writes, summary=f"Create or replace a vector{suffix}",
@@ -69,10 +73,11 @@ def vector_router(prefix: str, *, named: bool) -> APIRouter:
         name: str = name_of,
         if_match: IfMatch = None,
     ) -> Response:
-        to = await destination(service, context, name, [("", body)])
-        check_embeddings(to, [("", body)])
-        operation = upsert_vector(vector_id, body, to.embedded[0], expected_version(if_match), to.spec)
-        return await _one(service, context, to, operation)
+        version = expected_version(if_match)
+        return await _one(
+            service, context, name, [("", body)],
+            lambda to: upsert_vector(vector_id, body, to.embedded[0], version, to.spec),
+        )  # fmt: skip
 
     @router.patch(
         "/{id}", response_model=VectorWritten, openapi_extra=writes,
@@ -87,10 +92,9 @@ def vector_router(prefix: str, *, named: bool) -> APIRouter:
         name: str = name_of,
         if_match: IfMatch = None,
     ) -> Response:
-        to = await destination(service, context, name, [("", body)])
-        check_embeddings(to, [("", body)])
+        version = expected_version(if_match)
         return await _one(
-            service, context, to, patch_vector(vector_id, body, to.embedded[0], expected_version(if_match))
+            service, context, name, [("", body)], lambda to: patch_vector(vector_id, body, to.embedded[0], version)
         )
 
     @router.delete(
@@ -104,8 +108,8 @@ def vector_router(prefix: str, *, named: bool) -> APIRouter:
         name: str = name_of,
         if_match: IfMatch = None,
     ) -> Response:
-        to = await destination(service, context, name, [])
-        return await _one(service, context, to, DeleteVector(vector_id, expected_version(if_match)))
+        version = expected_version(if_match)
+        return await _one(service, context, name, [], lambda _to: DeleteVector(vector_id, version))
 
     @router.post(
         "/batch", response_model=BatchAnswer, openapi_extra=writes,
@@ -114,30 +118,60 @@ def vector_router(prefix: str, *, named: bool) -> APIRouter:
     )  # fmt: skip
     async def batch(body: BatchRequest, service: Service, context: Context, name: str = name_of) -> Response:
         inputs = [(f"/operations/{index}", one) for index, one in enumerate(body.operations)]
-        to = await destination(service, context, name, inputs)
-        operations = await beside_the_loop(prepare_batch, to, inputs)
-        outcome = await service.write(context, to.target, operations)
+        to, outcome = await _written(
+            service, context, name, inputs, lambda to: beside_the_loop(prepare_batch, to, inputs)
+        )
         return _many(service, context, body, to, outcome)
 
     return router
 
 
+async def _written(
+    service: CommandService,
+    context: CommandContext,
+    name: str,
+    inputs: Inputs,
+    prepare: Callable[[Destination], Awaitable[Sequence[VectorOperation]]],
+) -> tuple[Destination, VectorsOutcome]:
+    """Prepares the operations and writes them. Once more, if the collection is not any more what they were prepared
+    for, or not what this process thought that it was."""
+    for tries_left in reversed(range(_MAX_TRIES)):
+        to = await destination(service, context, name, inputs)
+        try:
+            operations = await prepare(to)
+        except ProblemError:
+            if not tries_left or not await service.is_outdated(context.tenant, to.collection):
+                raise
+            continue
+        try:
+            return to, await service.write(context, to.target, operations)
+        except CollectionChangedError:
+            if not tries_left:
+                raise
+    raise AssertionError
+
+
 async def _one(
-    service: CommandService, context: CommandContext, to: Destination, operation: VectorOperation
+    service: CommandService,
+    context: CommandContext,
+    name: str,
+    inputs: Inputs,
+    operation: Callable[[Destination], VectorOperation],
 ) -> Response:
-    done, outcome = await service.write_one(context, to.target, operation)
+    async def prepare(to: Destination) -> Sequence[VectorOperation]:
+        check_embeddings(to, inputs)
+        return [operation(to)]
+
+    with refused_alone():
+        to, outcome = await _written(service, context, name, inputs, prepare)
     truncated = any(text is not None and text.truncated for text in to.embedded)
-    return one_written(service, context, done, outcome, truncated=truncated)
+    return one_written(service, context, outcome, truncated=truncated)
 
 
 def one_written(
-    service: CommandService,
-    context: CommandContext,
-    done: OperationOutcome,
-    outcome: VectorsOutcome,
-    *,
-    truncated: bool = False,
+    service: CommandService, context: CommandContext, outcome: VectorsOutcome, *, truncated: bool = False
 ) -> Response:
+    [done] = outcome.operations
     answer = VectorWritten(
         id=done.id,
         version=done.version,

@@ -48,6 +48,9 @@ class CollectionUpdated(Event):
     event_type: ClassVar[str] = "CollectionUpdated"
 
     description: str | None = None
+    metric: Metric | None = None
+    type: VectorType | None = None
+    index: IndexSpec | None = None
 
 
 class CollectionDeleted(Event):

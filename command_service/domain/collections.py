@@ -7,7 +7,12 @@ from datetime import datetime
 from uuid import UUID
 
 from command_service.domain.commands import CollectionCommand, CreateCollection, DeleteCollection, UpdateCollection
-from command_service.domain.refusals import CollectionExistsError, CollectionNotFoundError, VersionMismatchError
+from command_service.domain.refusals import (
+    CollectionExistsError,
+    CollectionNotFoundError,
+    NotIndexableError,
+    VersionMismatchError,
+)
 from events_schema.collections import (
     CollectionCreated,
     CollectionDeleted,
@@ -18,6 +23,8 @@ from events_schema.collections import (
     VectorType,
 )
 from events_schema.embedding import EmbeddingSpec
+
+MAX_INDEXED_DIMENSION: dict[VectorType, int] = {"vector": 2_000, "halfvec": 4_000}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +56,7 @@ def decide(state: CollectionState, name: str, command: CollectionCommand) -> Col
     """The event that the command causes; None when it changes nothing.
 
     Raises:
-        CollectionExistsError, CollectionNotFoundError, VersionMismatchError
+        CollectionExistsError, CollectionNotFoundError, VersionMismatchError, NotIndexableError
     """
     match command:
         case CreateCollection():
@@ -59,7 +66,10 @@ def decide(state: CollectionState, name: str, command: CollectionCommand) -> Col
         case UpdateCollection():
             live = _expect(state, name, command.if_version)
             changed = {name: value for name, value in command.changes.items() if getattr(live, name) != value}
-            return CollectionUpdated(**changed) if changed else None
+            if not changed:
+                return None
+            _expect_indexable(replace(live, **changed), frozenset(changed))
+            return CollectionUpdated(**changed)
         case DeleteCollection():
             live = _expect(state, name, command.if_version)
             return CollectionDeleted(name=name, collection_id=live.collection_id)
@@ -71,6 +81,12 @@ def _expect(state: CollectionState, name: str, if_version: int | None) -> Collec
     if if_version is not None and if_version != state.version:
         raise VersionMismatchError(f"the collection {name!r}", if_version, state.version)
     return state.live
+
+
+def _expect_indexable(wanted: Collection, changed: frozenset[str]) -> None:
+    limit, dimension = MAX_INDEXED_DIMENSION[wanted.type], wanted.embedding_spec.dimension
+    if wanted.index.kind != "none" and dimension > limit:
+        raise NotIndexableError("index" if "index" in changed else "type", wanted.type, limit, dimension)
 
 
 def evolve(

@@ -123,7 +123,8 @@ VectorOperation = CreateVector | UpsertVector | PatchVector | DeleteVector
 class WriteVectors:
     """Operations on vectors of one collection: all of them take effect, or none.
 
-    `collection_id` is what the name stood for when the request was read; embeddings were checked against it.
+    `collection_id` is what the name stood for when the request was read; embeddings were checked against it, and
+    against the metric and type in `checked`.
     `creation` brings the collection into being with them, if there is none yet.
     """
 
@@ -133,6 +134,7 @@ class WriteVectors:
     operations: tuple[VectorOperation, ...]
     size_bytes: int = field(default=0, compare=False)
     creation: CreateCollection | None = None
+    checked: tuple[Metric, VectorType] | None = None
     streams: tuple[UUID, ...] = field(init=False, compare=False)
     """The stream of each operation's vector."""
 

@@ -26,6 +26,32 @@ class CollectionExistsError(RefusalError):
 
 
 @dataclass
+class NotIndexableError(RefusalError):
+    """`field` is the one of index and type that is to change."""
+
+    field: str
+    type: str
+    limit: int
+    dimension: int
+
+    def __str__(self) -> str:
+        return (
+            f"an indexed {self.type} has at most {self.limit} dimensions, not {self.dimension}; "
+            "use index.kind none or type halfvec"
+        )
+
+
+@dataclass
+class CollectionChangedError(RefusalError):
+    """Its metric or type changed between the checks of a write and its append; the write is to be checked again."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return f"the collection {self.name!r} is being changed; send the request again"
+
+
+@dataclass
 class CollectionDeletedError(RefusalError):
     """It went between the request's resolution and its append."""
 
@@ -69,6 +95,19 @@ class SpecChangedError(RefusalError):
 
     def __str__(self) -> str:
         return f"the embedding that {self.id!r} had is of another model or dimension than the collection's"
+
+
+@dataclass
+class NoPlaceError(RefusalError):
+    """What is to come back has an embedding that the collection cannot hold or compare any more, for its metric or type
+    was changed. `problem` is the problem's name, `rule` the sentence that it breaks."""
+
+    id: str
+    problem: str
+    rule: str
+
+    def __str__(self) -> str:
+        return f"the embedding that {self.id!r} had has no place in the collection any more: {self.rule}"
 
 
 @dataclass
