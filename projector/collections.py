@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import assert_never
 from uuid import UUID, uuid4
 
@@ -41,7 +42,8 @@ _INSERT_STATE = "INSERT INTO collection_state (collection_id, generation, revisi
 
 _UPDATE = """
 UPDATE collections SET description = CASE WHEN $2 THEN $3 ELSE description END,
-    version = $4, position = $5, updated_at = $6
+    metric = coalesce($4, metric), type = coalesce($5, type), index = coalesce($6, index),
+    version = $7, position = $8, updated_at = $9
 WHERE collection_id = $1
 """
 
@@ -56,9 +58,9 @@ _DELETE_CHANGES = "DELETE FROM collection_changes WHERE collection_id = $1"
 _DELETE_PARKED = "DELETE FROM parked_events WHERE collection_id = $1"
 
 _READ = f"""
-SELECT c.collection_id, {COLUMNS}
-FROM collections c LEFT JOIN generations g ON g.collection_id = c.collection_id AND g.state = 'active'
-WHERE c.collection_id = ANY($1::uuid[])
+SELECT c.collection_id, c.type AS declared_type, {COLUMNS}
+FROM collections c LEFT JOIN generations g ON g.collection_id = c.collection_id AND g.state IN ('active', 'kept')
+WHERE c.collection_id = ANY($1::uuid[]) ORDER BY g.state, g.generation
 """  # noqa: S608
 
 
@@ -80,12 +82,14 @@ async def apply_collection_event(connection: Connection, recorded: RecordedEvent
         case CollectionUpdated() | CollectionDeleted() if known_version is None:
             raise UnprojectableEventError(f"the collection {recorded.collection_id} was never created")
         case CollectionUpdated():
-            changes_description = "description" in event.model_fields_set
             await connection.execute(
                 _UPDATE,
                 recorded.collection_id,
-                changes_description,
+                "description" in event.model_fields_set,
                 event.description,
+                event.metric,
+                event.type,
+                None if event.index is None else event.index.model_dump_json(),
                 recorded.version,
                 recorded.position,
                 recorded.timestamp,
@@ -98,11 +102,11 @@ async def apply_collection_event(connection: Connection, recorded: RecordedEvent
             assert_never(event)
 
 
-async def active_generations(
+async def live_generations(
     connection: Connection, collection_ids: Collection[UUID], log: EventLog
-) -> Mapping[UUID, Generation]:
-    """Of those collections that are not deleted. A collection that the catalogue does not have, because its vector's
-    event came before its own, is folded from the log.
+) -> Mapping[UUID, Sequence[Generation]]:
+    """The generations that are written to, the active one first, of those collections that are not deleted. A
+    collection that the catalogue does not have, because its vector's event came before its own, is folded from the log.
 
     Raises:
         UnreadableEventError, UnprojectableEventError: the log's own account of a collection is at fault.
@@ -113,9 +117,14 @@ async def active_generations(
         await _fold_from_log(connection, collection_id, log)
     if unknown:
         rows = await connection.fetch(_READ, list(collection_ids))
-    return {
-        row["collection_id"]: generation_of(row["collection_id"], row) for row in rows if row["generation"] is not None
-    }
+    live: dict[UUID, list[Generation]] = {}
+    for row in rows:
+        if row["generation"] is not None:
+            generation = generation_of(row["collection_id"], row)
+            # An embedding that the collection may hold by now waits for the generation that can hold it as it is.
+            narrowed = generation.shape.type == "halfvec" and row["declared_type"] == "vector"
+            live.setdefault(generation.collection_id, []).append(replace(generation, narrowed=narrowed))
+    return live
 
 
 async def _fold_from_log(connection: Connection, collection_id: UUID, log: EventLog) -> None:

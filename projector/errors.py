@@ -25,14 +25,32 @@ class GenerationGoneError(Exception):
     """The generation is not there any more, or is not what it was: its collection was deleted, or another process has
     replaced it."""
 
-    def __init__(self, collection_id: UUID, number: int) -> None:
-        super().__init__(f"generation {number} of the collection {collection_id} is not there any more")
+    def __init__(self, collection_id: UUID, number: int | None = None) -> None:
+        what = f"the collection {collection_id}" if number is None else f"generation {number} of {collection_id}"
+        super().__init__(f"{what} is not there any more")
         self.collection_id = collection_id
         self.number = number
 
 
 class NoFeedError(Exception):
     """No relay has opened a feed yet, so there is nothing to read."""
+
+
+class PooledConnectionError(Exception):
+    """The address of the read database leads to a pooler. Set AINDUSDB_READ_DIRECT_DSN to the database itself: an index
+    is made in a session of its own."""
+
+    def __str__(self) -> str:
+        return " ".join((self.__doc__ or "").split())
+
+
+class RebuildFailedError(Exception):
+    """An event does not fit the generation that is made, or the index cannot be made over it. A rebuild parks nothing:
+    the generation is given up, and the one before it stays."""
+
+
+class NotCaughtUpError(Exception):
+    """More happened meanwhile than can be made up for while the projection stands still."""
 
 
 POISON = (
@@ -45,3 +63,7 @@ POISON = (
 )
 """The event itself is at fault, and trying it elsewhere or later would end the same way. Whatever else is raised
 (serialisation failures, deadlocks, vanished tables, full disks, lost connections) says nothing against it."""
+
+KEPT_AT_FAULT = (*POISON, asyncpg.SyntaxOrAccessError, asyncpg.InternalServerError)
+"""A kept generation cannot be written: it does not take what the active one takes, its tables or its index are broken
+or gone. What concerns the whole transaction is raised and tried again."""

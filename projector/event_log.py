@@ -12,7 +12,17 @@ import asyncpg
 
 from events_schema.base import RecordedEvent
 from projector.settings import ProjectorSettings
-from shared.event_log import Head, read_collection_stream, read_event_ids, read_events, read_head, read_log_id
+from shared.event_log import (
+    Head,
+    count_collection_events,
+    read_collection_events,
+    read_collection_stream,
+    read_event_ids,
+    read_events,
+    read_head,
+    read_log_id,
+    read_stream,
+)
 from shared.kafka.feeds import Feed, read_feed
 from shared.postgres import ServerChangedError, connect, read_server_started
 
@@ -43,6 +53,22 @@ class EventLog:
                 max_bytes=self._max_bytes,
                 server_started=self._server_started,
             )
+
+    async def read_collection(self, collection_id: UUID, after: int, to: int, limit: int) -> list[RecordedEvent]:
+        """The next events of a collection and its vectors in (after, to]; none only if there are none."""
+        async with self._turn:
+            return await read_collection_events(
+                self._connection, collection_id, after, to, limit=limit, max_bytes=self._max_bytes
+            )
+
+    async def count_collection(self, collection_id: UUID, after: int, to: int, limit: int) -> int:
+        """How many such events there are, counted no further than `limit`."""
+        async with self._turn:
+            return await count_collection_events(self._connection, collection_id, after, to, limit=limit)
+
+    async def stream(self, aggregate_id: UUID) -> list[RecordedEvent]:
+        async with self._turn:
+            return await read_stream(self._connection, aggregate_id)
 
     async def log_id(self) -> UUID:
         async with self._turn:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import asyncpg
 
 from events_schema.collections import IndexSpec, Metric, VectorType
 from events_schema.embedding import EmbeddingSpec
+from projector.checkpoints import Checkpoint
+from projector.errors import GenerationGoneError
 from shared.postgres import Connection
 from shared.read_model.tables import embeddings_table, records_table
 
@@ -19,13 +21,58 @@ GenerationState = Literal["building", "ready", "active", "kept", "stale"]
 `active`: searches read it. `kept`: it was active, and is written on, so that it can be active again. `stale`: it is
 not written any more, and `reason` says why."""
 
-COLUMNS = "g.generation, g.embedding_spec, g.metric, g.type, g.index, g.month_partitions, g.state, g.indexed"
+_MAX_REASON_CHARACTERS = 1_000
+
+COLUMNS = """g.generation, g.embedding_spec, g.metric, g.type, g.index, g.month_partitions, g.state, g.indexed, g.lists,
+    g.indexed_rows, g.checkpoints, g.automatic, g.reason"""
 
 _INSERT = """
 INSERT INTO generations (collection_id, generation, embedding_spec, metric, type, index, month_partitions, state,
-                         indexed)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+                         indexed, automatic, checkpoints)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
 """
+
+_READ = f"SELECT {COLUMNS} FROM generations g WHERE g.collection_id = $1 ORDER BY g.generation"  # noqa: S608
+
+_LOCK = f"SELECT {COLUMNS} FROM generations g WHERE g.collection_id = $1 AND g.generation = $2 FOR UPDATE"  # noqa: S608
+
+# A number is never used again, so that readers never take one generation for another.
+_NEXT_NUMBER = """
+UPDATE collections SET last_generation = last_generation + 1 WHERE collection_id = $1 AND deleted_at IS NULL
+RETURNING last_generation
+"""
+
+_SET_STATE = """
+UPDATE generations SET state = $3, reason = $4, updated_at = clock_timestamp()
+WHERE collection_id = $1 AND generation = $2
+"""
+
+_MARK_INDEXED = """
+UPDATE generations SET indexed = true, indexed_rows = $3, lists = $4, updated_at = clock_timestamp()
+WHERE collection_id = $1 AND generation = $2
+"""
+
+_RENEW = """
+UPDATE collection_state SET generation = $2, revision = $3, position = $4 WHERE collection_id = $1
+"""
+
+_MOVE = """
+UPDATE generations SET checkpoints = $4, updated_at = clock_timestamp()
+WHERE collection_id = $1 AND generation = $2 AND checkpoints = $3 AND state IN ('building', 'ready')
+RETURNING generation
+"""
+
+_ACTIVATE = """
+UPDATE generations SET state = 'active', checkpoints = NULL, reason = NULL, updated_at = clock_timestamp()
+WHERE collection_id = $1 AND generation = $2
+"""
+
+_RENAME = """
+UPDATE generations SET metric = $3, index = $4, updated_at = clock_timestamp()
+WHERE collection_id = $1 AND generation = $2
+"""
+
+_DELETE = "DELETE FROM generations WHERE collection_id = $1 AND generation = $2"
 
 _DELETE_ALL = "DELETE FROM generations WHERE collection_id = $1 RETURNING generation"
 
@@ -45,13 +92,27 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """`indexed`: the index that its shape names is there; without it, searches are exact."""
+    """`indexed`: the index that its shape names is there; without it, searches are exact. `lists` and `indexed_rows`
+    are what the index was made with.
+
+    `checkpoints`, by partition: where a generation stands that is being made. Every vector's events up to its
+    partition's are in it, and none beyond. Where a live one stands the projection does.
+
+    `automatic`: the upkeep makes it, not an operator. `narrowed`: numbers beyond what its type holds are taken for the
+    greatest that it holds.
+    """
 
     collection_id: UUID
     number: int
     shape: Shape
     state: GenerationState
     indexed: bool
+    lists: int | None = None
+    indexed_rows: int | None = None
+    checkpoints: tuple[int, ...] = ()
+    automatic: bool = True
+    reason: str | None = None
+    narrowed: bool = False
 
     @property
     def records(self) -> str:
@@ -76,6 +137,11 @@ def generation_of(collection_id: UUID, row: asyncpg.Record) -> Generation:
         ),
         row["state"],
         row["indexed"],
+        row["lists"],
+        row["indexed_rows"],
+        tuple(row["checkpoints"] or ()),
+        row["automatic"],
+        row["reason"],
     )
 
 
@@ -92,7 +158,98 @@ async def insert_generation(connection: Connection, generation: Generation) -> N
         shape.month_partitions,
         generation.state,
         generation.indexed,
+        generation.automatic,
+        list(generation.checkpoints) or None,
     )
+
+
+async def next_number(connection: Connection, collection_id: UUID) -> int | None:
+    """None if the collection is deleted."""
+    number: int | None = await connection.fetchval(_NEXT_NUMBER, collection_id)
+    return number
+
+
+async def read_generations(connection: Connection, collection_id: UUID) -> list[Generation]:
+    """All of a collection, oldest first."""
+    return [generation_of(collection_id, row) for row in await connection.fetch(_READ, collection_id)]
+
+
+async def lock_generation(connection: Connection, collection_id: UUID, number: int) -> Generation:
+    """As it is, for the rest of the transaction.
+
+    Raises:
+        GenerationGoneError
+    """
+    row = await connection.fetchrow(_LOCK, collection_id, number)
+    if row is None:
+        raise GenerationGoneError(collection_id, number)
+    return generation_of(collection_id, row)
+
+
+def expect_state(generation: Generation, *states: GenerationState) -> None:
+    """
+    Raises:
+        GenerationGoneError
+    """
+    if generation.state not in states:
+        raise GenerationGoneError(generation.collection_id, generation.number)
+
+
+async def move_generation(connection: Connection, generation: Generation, checkpoints: Sequence[int]) -> Generation:
+    """One that is made, from its checkpoints to these.
+
+    Raises:
+        GenerationGoneError: it is not there, or another process has moved it.
+    """
+    before = list(generation.checkpoints)
+    if not await connection.fetchval(_MOVE, generation.collection_id, generation.number, before, list(checkpoints)):
+        raise GenerationGoneError(generation.collection_id, generation.number)
+    return replace(generation, checkpoints=tuple(checkpoints))
+
+
+async def activate(connection: Connection, generation: Generation, *, keep_old: bool) -> None:
+    """Instead of the one that is active; of the others only that may be kept, and those that are being made stay."""
+    for other in await read_generations(connection, generation.collection_id):
+        if other.number == generation.number:
+            continue
+        if other.state == "active" and keep_old:
+            await set_state(connection, other, "kept")
+        elif other.state in {"active", "kept", "stale"}:
+            await delete_generation(connection, other)
+    await connection.execute(_ACTIVATE, generation.collection_id, generation.number)
+
+
+async def mark_indexed(connection: Connection, generation: Generation, rows: int, lists: int | None) -> None:
+    await connection.execute(_MARK_INDEXED, generation.collection_id, generation.number, rows, lists)
+
+
+async def rename_shape(connection: Connection, generation: Generation, shape: Shape) -> None:
+    """Its metric and index, which say how tables without an index are searched."""
+    await connection.execute(
+        _RENAME, generation.collection_id, generation.number, shape.metric, shape.index.model_dump_json()
+    )
+
+
+async def renew_revision(connection: Connection, active: Generation, checkpoints: Sequence[Checkpoint]) -> None:
+    """Tells the readers that this generation answers from now on, and how: what they know of the collection is void.
+
+    In a transaction that holds all checkpoints: whoever polled before it learns of it by the position.
+    """
+    low = min(checkpoint.position for checkpoint in checkpoints)
+    await connection.execute(_RENEW, active.collection_id, active.number, uuid4(), low)
+
+
+async def set_state(
+    connection: Connection, generation: Generation, state: GenerationState, reason: str | None = None
+) -> None:
+    said = None if reason is None else reason[:_MAX_REASON_CHARACTERS]
+    await connection.execute(_SET_STATE, generation.collection_id, generation.number, state, said)
+
+
+async def delete_generation(connection: Connection, generation: Generation) -> None:
+    """Its tables are dropped once nobody uses them."""
+    await connection.execute(_DELETE, generation.collection_id, generation.number)
+    await retire_tables(connection, generation.collection_id, [generation.number])
 
 
 async def delete_generations(connection: Connection, collection_id: UUID) -> None:

@@ -1,15 +1,14 @@
-"""Makes the index over tables that are searched and written to meanwhile, and tells the readers of it."""
+"""Makes the index over a generation's embeddings; over one that is searched and written to, beside that."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from uuid import uuid4
+from dataclasses import dataclass
 
 import structlog
 
 from projector.checkpoints import Checkpoint, between_batches
-from projector.errors import GenerationGoneError
-from projector.generations import Generation, Shape
+from projector.generations import Generation, Shape, expect_state, lock_generation, mark_indexed, renew_revision
 from projector.indexes import build_memory_mb, index_name, index_statement, lists_for
 from projector.settings import ProjectorSettings
 from shared.postgres import Connection
@@ -34,15 +33,15 @@ _LEAST_MEMORY_MB = 64
 # What the planner knows of the metadata decides how a filtered search is done.
 _ANALYZE = "ANALYZE {records}, {embeddings} (id)"
 
-_MARK_INDEXED = """
-UPDATE generations SET indexed = true, lists = $3, indexed_rows = $4, updated_at = clock_timestamp()
-WHERE collection_id = $1 AND generation = $2 AND state = 'active'
-RETURNING generation
-"""
-
-_RENEW = "UPDATE collection_state SET revision = $2, position = $3 WHERE collection_id = $1"
-
 _log = structlog.get_logger("indexing")
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """An index that is there: over how many rows, and with how many lists if it is an IVFFlat one."""
+
+    rows: int
+    lists: int | None
 
 
 async def index_in_place(connection: Connection, generation: Generation, settings: ProjectorSettings) -> None:
@@ -55,22 +54,41 @@ async def index_in_place(connection: Connection, generation: Generation, setting
         GenerationGoneError: the generation is not the active one any more.
         asyncpg.PostgresError: the index cannot be made; nothing is changed.
     """
+    made = await make_index(connection, generation, settings, concurrently=True)
+
+    async def tell(checkpoints: Sequence[Checkpoint]) -> None:
+        expect_state(await lock_generation(connection, generation.collection_id, generation.number), "active")
+        await mark_indexed(connection, generation, made.rows, made.lists)
+        await renew_revision(connection, generation, checkpoints)
+
+    await between_batches(connection, tell)
+    _log.info("indexed", table=generation.embeddings, kind=generation.shape.index.kind, rows=made.rows)
+
+
+async def make_index(
+    connection: Connection, generation: Generation, settings: ProjectorSettings, *, concurrently: bool
+) -> Made:
+    """Outside any transaction. Not `concurrently`: whoever writes to the table meanwhile waits.
+
+    Raises:
+        asyncpg.PostgresError: it cannot be made.
+    """
     shape = generation.shape
-    rows: int = await connection.fetchval(_COUNT.format(embeddings=generation.embeddings))
+    rows: int = await connection.fetchval(
+        _COUNT.format(embeddings=generation.embeddings), timeout=settings.index_timeout_seconds
+    )
     lists = lists_for(rows, shape, settings.index_memory_mb) if shape.index.kind == "ivfflat" else None
     await _allow_memory(connection, build_memory_mb(shape, rows, lists), settings)
-    lists = await _create_concurrently(connection, generation.embeddings, shape, lists, settings)
-    await connection.execute(_ANALYZE.format(records=generation.records, embeddings=generation.embeddings))
+    found = await _create(connection, generation.embeddings, shape, lists, settings, concurrently=concurrently)
+    await analyze(connection, generation, settings)
+    return Made(rows, found)
 
-    async def mark(checkpoints: Sequence[Checkpoint]) -> None:
-        found = await connection.fetchval(_MARK_INDEXED, generation.collection_id, generation.number, lists, rows)
-        if found is None:
-            raise GenerationGoneError(generation.collection_id, generation.number)
-        low = min(checkpoint.position for checkpoint in checkpoints)
-        await connection.execute(_RENEW, generation.collection_id, uuid4(), low)
 
-    await between_batches(connection, mark)
-    _log.info("indexed", table=generation.embeddings, kind=generation.shape.index.kind, rows=rows, lists=lists)
+async def analyze(connection: Connection, generation: Generation, settings: ProjectorSettings) -> None:
+    await connection.execute(
+        _ANALYZE.format(records=generation.records, embeddings=generation.embeddings),
+        timeout=settings.index_timeout_seconds,
+    )
 
 
 async def _allow_memory(connection: Connection, needed_mb: int, settings: ProjectorSettings) -> None:
@@ -79,8 +97,14 @@ async def _allow_memory(connection: Connection, needed_mb: int, settings: Projec
     await connection.execute(_MEMORY, f"{memory_mb}MB", str(settings.index_parallel_workers))
 
 
-async def _create_concurrently(
-    connection: Connection, table: str, shape: Shape, lists: int | None, settings: ProjectorSettings
+async def _create(
+    connection: Connection,
+    table: str,
+    shape: Shape,
+    lists: int | None,
+    settings: ProjectorSettings,
+    *,
+    concurrently: bool,
 ) -> int | None:
     """How many lists it has in the end: it may be there already, made for the rows that there were then."""
     name = index_name(table, shape.index.kind)
@@ -92,6 +116,6 @@ async def _create_concurrently(
         # A build that was cut off leaves an index that every write keeps up and no search may use.
         await connection.execute(_DROP.format(name=name), timeout=settings.index_timeout_seconds)
     await connection.execute(
-        index_statement(table, shape, lists, concurrently=True), timeout=settings.index_timeout_seconds
+        index_statement(table, shape, lists, concurrently=concurrently), timeout=settings.index_timeout_seconds
     )
     return lists

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from uuid import UUID
 
+import structlog
+
 from events_schema.base import RecordedEvent
-from projector.collections import active_generations, apply_collection_event
+from projector.collections import apply_collection_event, live_generations
+from projector.errors import KEPT_AT_FAULT
 from projector.event_log import EventLog
+from projector.generations import Generation, set_state
 from projector.runs import Run
-from projector.vectors import write_vectors
+from projector.vectors import fold_vectors, write_vectors
 from shared.postgres import Connection
 
 Changes = Mapping[UUID, int]
@@ -24,6 +28,8 @@ JOIN collection_state s USING (collection_id)
 FOR KEY SHARE OF s
 ON CONFLICT (collection_id, partition) DO UPDATE SET last_changed = excluded.last_changed
 """
+
+_log = structlog.get_logger("projection")
 
 
 async def project(connection: Connection, events: Sequence[RecordedEvent], log: EventLog) -> Changes:
@@ -41,11 +47,25 @@ async def project(connection: Connection, events: Sequence[RecordedEvent], log: 
             await apply_collection_event(connection, event, log)
         else:
             of_vectors.setdefault(event.collection_id, []).append(event)
-    active = await active_generations(connection, last_changed.keys(), log)
-    for collection_id, generation in active.items():
+    live = await live_generations(connection, last_changed.keys(), log)
+    for collection_id, generations in live.items():
         if collection_id in of_vectors:
-            await write_vectors(connection, generation, of_vectors[collection_id])
-    return {collection_id: last_changed[collection_id] for collection_id in active}
+            await _write(connection, generations, of_vectors[collection_id])
+    return {collection_id: last_changed[collection_id] for collection_id in live}
+
+
+async def _write(connection: Connection, generations: Sequence[Generation], events: Sequence[RecordedEvent]) -> None:
+    active, *kept = generations
+    await write_vectors(connection, active, fold_vectors(events, active.shape.spec))
+    for generation in kept:
+        try:
+            async with connection.transaction():
+                await write_vectors(connection, generation, fold_vectors(events, generation.shape.spec))
+        except KEPT_AT_FAULT as error:
+            # It is there in case somebody wants to go back, and nobody waits for that.
+            reason = f"position {events[-1].position} or before: {type(error).__name__}: {error}"
+            _log.error("a kept generation is written no longer", table=generation.records, reason=reason)
+            await set_state(connection, generation, "stale", reason)
 
 
 async def record_changes(connection: Connection, runs: Sequence[Run], changes: Changes) -> None:

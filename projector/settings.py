@@ -15,7 +15,7 @@ class ProjectorSettings(KafkaSettings):
     read_dsn: SecretStr
     """The read database's primary, as the role that owns it."""
     read_direct_dsn: SecretStr | None = None
-    """The same without a pooler where `read_dsn` leads to one, for making indexes."""
+    """The read database itself where `read_dsn` leads to a pooler, for making indexes."""
     redis_url: SecretStr | None = None
     """Where changes are announced. None: nowhere, and readers poll."""
     poll_interval_seconds: float = Field(default=1.0, gt=0)
@@ -44,8 +44,16 @@ class ProjectorSettings(KafkaSettings):
     """The most memory that making one index takes (maintenance_work_mem); it takes no more than the index needs."""
     index_parallel_workers: int = Field(default=2, ge=0, le=64)
     """How many processes help to make one index (max_parallel_maintenance_workers)."""
+    rebuild_max_events_per_second: float | None = Field(default=None, gt=0)
+    """The pace at which the log is folded anew for a collection that was changed. None: as fast as it goes."""
+    rebuild_retry_seconds: float = Field(default=600.0, gt=0)
+    """How long it is waited after such a change could not be applied."""
     index_timeout_seconds: float = Field(default=6 * 3600.0, gt=0)
     """How long making one index may take."""
+
+    def read_direct_address(self) -> str:
+        """Where sessions of their own are opened: the read database itself, never a pooler."""
+        return (self.read_direct_dsn or self.read_dsn).get_secret_value()
 
     def events_listen_address(self) -> str:
         """Where appends are listened for: the event database itself, never a pooler."""

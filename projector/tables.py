@@ -26,7 +26,7 @@ CREATE TABLE {table} (
 ) WITH (fillfactor = 90, vacuum_truncate = off, toast.vacuum_truncate = off)
 """
 
-_INDEX_METADATA = "CREATE INDEX {table}_metadata ON {table} USING gin (metadata jsonb_path_ops)"
+_INDEX_METADATA = "CREATE INDEX IF NOT EXISTS {table}_metadata ON {table} USING gin (metadata jsonb_path_ops)"
 
 _CREATE_EMBEDDINGS = """
 CREATE TABLE {table} (
@@ -36,14 +36,20 @@ CREATE TABLE {table} (
 """
 
 
-async def create_tables(connection: Connection, generation: Generation) -> None:
-    """In the caller's transaction; empty, and with the index that the generation says it has."""
+async def create_tables(connection: Connection, generation: Generation, *, metadata_index: bool = True) -> None:
+    """In the caller's transaction; empty, and with the search index that the generation says it has."""
     shape = generation.shape
     await connection.execute(_CREATE_RECORDS.format(table=generation.records))
-    await connection.execute(_INDEX_METADATA.format(table=generation.records))
+    if metadata_index:
+        await connection.execute(_INDEX_METADATA.format(table=generation.records))
     await connection.execute(_create_embeddings(generation.embeddings, shape.type, shape.spec.dimension))
     if generation.indexed:
         await connection.execute(index_statement(generation.embeddings, shape))
+
+
+async def create_metadata_index(connection: Connection, generation: Generation, timeout_seconds: float) -> None:
+    """For tables that were filled without it; if it is there already, nothing happens."""
+    await connection.execute(_INDEX_METADATA.format(table=generation.records), timeout=timeout_seconds)
 
 
 def _create_embeddings(table: str, vector_type: VectorType, dimension: int) -> str:

@@ -1,45 +1,45 @@
-"""Brings the tables of collections to what they are to be, beside the projection: for now, makes the indexes that need
-rows to begin with.
-
-Any number of projectors may do this. Whoever holds a collection's advisory lock works on it; the lock is the session's
-that does the work, so it lasts as long as the work does, whatever becomes of the process that asked for it.
-"""
+"""Brings the tables of collections to what they are to be, beside the projection. Several projectors may do so."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
+from typing import assert_never
 from uuid import UUID
 
 import asyncpg
 import structlog
 
-from projector.errors import GenerationGoneError, LayoutChangedError
-from projector.generations import COLUMNS, Generation, generation_of
+from projector import rebuild
+from projector.checkpoints import Checkpoint, between_batches
+from projector.claims import claimed
+from projector.due import Discard, Due, Limits, MakeIndex, Nothing, Rename, Replace, decide
+from projector.errors import (
+    GenerationGoneError,
+    LayoutChangedError,
+    NotCaughtUpError,
+    PooledConnectionError,
+    RebuildFailedError,
+)
+from projector.event_log import opened_event_log
+from projector.facts import perhaps_due, read_facts
+from projector.generations import (
+    Generation,
+    Shape,
+    expect_state,
+    lock_generation,
+    rename_shape,
+    renew_revision,
+)
 from projector.indexing import index_in_place
+from projector.rebuild import Replay
 from projector.settings import ProjectorSettings
-from shared.postgres import CONNECTION_LOST, Connection, Pool, PooledAddressError, connect, is_pooled
+from shared.postgres import CONNECTION_LOST, Connection, Pool
 
-# A server's work ends with its client, and a host that vanished is noticed.
-_BOUND_SESSION = """
-SET client_connection_check_interval = '5s'; SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5;
-SET tcp_keepalives_count = 3
-"""
+_FIRST_RETRY_SECONDS = 5.0
+_LAST_RETRY_SECONDS = 300.0
 
-_LOCK_CLASS = 7_120_031
-
-_TRY_LOCK = "SELECT pg_try_advisory_lock($1, hashtext($2::text))"
-
-_UNINDEXED = f"""
-SELECT g.collection_id, {COLUMNS} FROM generations g
-WHERE g.state = 'active' AND NOT g.indexed AND g.index ->> 'kind' = 'ivfflat'
-  AND ($1::uuid IS NULL OR g.collection_id = $1)
-"""  # noqa: S608
-
-_COUNT_UP_TO = "SELECT count(*) FROM (SELECT FROM {embeddings} LIMIT $1) AS counted"
-
-_RETRY_SECONDS = 60.0
+_TRIED_AGAIN = (NotCaughtUpError, LayoutChangedError, PooledConnectionError, asyncpg.PostgresError)
 
 _log = structlog.get_logger("upkeep")
 
@@ -47,59 +47,98 @@ _log = structlog.get_logger("upkeep")
 class Upkeep:
     def __init__(self, settings: ProjectorSettings) -> None:
         self._settings = settings
-        self._not_before: dict[UUID, float] = {}
+        self._limits = Limits(settings.ivfflat_min_rows)
+        self._pauses: dict[UUID, tuple[float, float]] = {}
+        """Collections that something went wrong with: until when they are left alone, and how long that is."""
 
     async def run(self, read: Pool) -> None:
         """Until it is cancelled. What fails is tried again after a while."""
         while True:
             await asyncio.sleep(self._settings.upkeep_interval_seconds)
             try:
-                async with read.acquire() as connection:
-                    due = await self._due(connection)
-                for generation in due:
-                    await self._work_on(generation.collection_id)
-            except (*CONNECTION_LOST, asyncpg.PostgresError, LayoutChangedError) as error:
+                for collection_id in await self._due(read):
+                    await self._work_on(collection_id)
+            except (*CONNECTION_LOST, asyncpg.PostgresError) as error:
                 _log.warning("collections stay as they are for now", error=repr(error))
             except Exception:
                 _log.exception("collections stay as they are for now")
 
-    async def _due(self, connection: Connection, collection_id: UUID | None = None) -> list[Generation]:
-        """Those that have enough rows for the index that they lack."""
+    async def _due(self, read: Pool) -> list[UUID]:
         now = asyncio.get_running_loop().time()
-        unindexed = [
-            generation_of(row["collection_id"], row) for row in await connection.fetch(_UNINDEXED, collection_id)
-        ]
-        wanted = self._settings.ivfflat_min_rows
-        return [
-            generation
-            for generation in unindexed
-            if self._not_before.get(generation.collection_id, 0.0) <= now
-            and await connection.fetchval(_COUNT_UP_TO.format(embeddings=generation.embeddings), wanted) >= wanted
-        ]
+        async with read.acquire() as connection:
+            return [
+                collection_id
+                for collection_id in await perhaps_due(connection)
+                if self._pauses.get(collection_id, (0.0, 0.0))[0] <= now
+                and not isinstance(await self._decide(connection, collection_id), Nothing)
+            ]
+
+    async def _decide(self, connection: Connection, collection_id: UUID) -> Due:
+        facts = await read_facts(connection, collection_id, self._settings)
+        return Nothing() if facts is None else decide(facts, self._limits)
 
     async def _work_on(self, collection_id: UUID) -> None:
         try:
-            async with self._claimed(collection_id) as connection:
-                if connection is None:
-                    return
-                # Another process may have done it since it was found due.
-                for generation in await self._due(connection, collection_id):
-                    await index_in_place(connection, generation, self._settings)
-        except (GenerationGoneError, asyncpg.UndefinedTableError):
-            _log.info("the collection was deleted meanwhile", collection_id=str(collection_id))
-        except (asyncpg.PostgresError, TimeoutError, PooledAddressError) as error:
-            _log.error("a collection cannot be indexed; searches stay exact", collection_id=str(collection_id),
-                       error=repr(error))  # fmt: skip
-            self._not_before[collection_id] = asyncio.get_running_loop().time() + _RETRY_SECONDS
+            async with claimed(collection_id, self._settings) as connection:
+                if connection is not None:
+                    # Another process may have done it since it was found due.
+                    await self._do(connection, collection_id, await self._decide(connection, collection_id))
+        except (GenerationGoneError, asyncpg.UndefinedTableError) as error:
+            _log.info("the collection was changed meanwhile", collection_id=str(collection_id), error=str(error))
+        except (*CONNECTION_LOST, *_TRIED_AGAIN) as error:
+            # A lost connection is no reason to try again at once: making an index may be what the server died of.
+            self._pause(collection_id, error)
+        else:
+            self._pauses.pop(collection_id, None)
 
-    @asynccontextmanager
-    async def _claimed(self, collection_id: UUID) -> AsyncIterator[Connection | None]:
-        """A session that has the collection to itself; None if another has it."""
-        connection = await connect(self._settings.read_direct_address(), self._settings, vectors=True)
-        try:
-            if await is_pooled(connection):
-                raise PooledAddressError("AINDUSDB_READ_DIRECT_DSN")
-            await connection.execute(_BOUND_SESSION)
-            yield connection if await connection.fetchval(_TRY_LOCK, _LOCK_CLASS, str(collection_id)) else None
-        finally:
-            connection.terminate()
+    def _pause(self, collection_id: UUID, error: Exception) -> None:
+        _, before = self._pauses.get(collection_id, (0.0, 0.0))
+        seconds = min(max(2 * before, _FIRST_RETRY_SECONDS), _LAST_RETRY_SECONDS)
+        self._pauses[collection_id] = (asyncio.get_running_loop().time() + seconds, seconds)
+        _log.error(
+            "a collection stays as it is for now; searches go on",
+            collection_id=str(collection_id), error=f"{type(error).__name__}: {error}", retry_after_seconds=seconds,
+        )  # fmt: skip
+
+    async def _do(self, connection: Connection, collection_id: UUID, due: Due) -> None:
+        match due:
+            case Nothing():
+                pass
+            case MakeIndex(generation):
+                await index_in_place(connection, generation, self._settings)
+            case Rename(generation, shape):
+                await _rename(connection, generation, shape)
+            case Discard(generation):
+                await rebuild.discard(connection, collection_id, generation.number)
+            case Replace(shape, search_index):
+                await self._replace(connection, collection_id, shape, search_index=search_index)
+            case _:
+                assert_never(due)
+
+    async def _replace(self, connection: Connection, collection_id: UUID, shape: Shape, *, search_index: bool) -> None:
+        async with opened_event_log(self._settings) as log:
+            replay = Replay(
+                connection, log, self._settings,
+                max_events_per_second=self._settings.rebuild_max_events_per_second,
+            )  # fmt: skip
+            generation = None
+            try:
+                generation = await rebuild.begin(replay, collection_id, shape, automatic=True)
+                generation = await rebuild.build(replay, generation)
+                generation = await rebuild.index(replay, generation, search_index=search_index)
+                await rebuild.promote(replay, generation, keep_old=False)
+            except (RebuildFailedError, asyncpg.ProgramLimitExceededError) as error:
+                assert generation is not None
+                _log.error("a change of a collection cannot be applied; searches go on as before",
+                           collection_id=str(collection_id), reason=str(error))  # fmt: skip
+                await rebuild.give_up(connection, generation, str(error))
+
+
+async def _rename(connection: Connection, generation: Generation, shape: Shape) -> None:
+    async def rename(checkpoints: Sequence[Checkpoint]) -> None:
+        found = await lock_generation(connection, generation.collection_id, generation.number)
+        expect_state(found, "active")
+        await rename_shape(connection, found, shape)
+        await renew_revision(connection, found, checkpoints)
+
+    await between_batches(connection, rename)

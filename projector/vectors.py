@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, assert_never
 
+import numpy as np
 import orjson
 from pgvector import Vector
 
@@ -47,6 +48,8 @@ ON CONFLICT (id) DO UPDATE SET embedding = excluded.embedding
 _DELETE_RECORDS = "DELETE FROM {records} WHERE id = ANY($1::text[])"
 
 _DELETE_EMBEDDINGS = "DELETE FROM {embeddings} WHERE id = ANY($1::text[])"
+
+_GREATEST_HALF = float(np.finfo(np.float16).max)
 
 
 @dataclass(slots=True)
@@ -117,12 +120,11 @@ def _embedding(stored: Sequence[StoredEmbedding], spec: EmbeddingSpec) -> str:
     raise UnprojectableEventError(f"the collection's embeddings are {spec}; the event brings {given}")
 
 
-async def write_vectors(connection: Connection, generation: Generation, events: Iterable[RecordedEvent]) -> None:
+async def write_vectors(connection: Connection, generation: Generation, effects: Mapping[str, VectorEffect]) -> None:
     """
     Raises:
         One of `POISON`: an event is at fault, and nothing says which; the transaction is to be rolled back.
     """
-    effects = fold_vectors(events, generation.shape.spec)
     created = {vector_id: effect for vector_id, effect in effects.items() if effect.created_at is not None}
     deleted = [vector_id for vector_id, effect in effects.items() if effect.deleted]
     changed = {
@@ -173,6 +175,8 @@ async def _change_records(connection: Connection, generation: Generation, change
 
 async def _upsert_embeddings(connection: Connection, generation: Generation, embedded: dict[str, str]) -> None:
     matrix = decode_many(list(embedded.values()), generation.shape.spec.dimension)
+    if generation.narrowed:
+        matrix = np.clip(matrix, -_GREATEST_HALF, _GREATEST_HALF)
     await connection.execute(
         _UPSERT_EMBEDDINGS.format(embeddings=generation.embeddings, type=generation.shape.type),
         list(embedded),

@@ -33,6 +33,24 @@ WHERE total_bytes <= $3 OR position = $1 + 1
 ORDER BY position
 """  # noqa: S608
 
+_READ_COLLECTION = f"""
+SELECT {EVENT_COLUMNS} FROM (
+    SELECT *, sum(pg_column_size(event_data)) OVER (ORDER BY position ROWS UNBOUNDED PRECEDING) AS total_bytes,
+           row_number() OVER (ORDER BY position) AS number
+    FROM (
+        SELECT * FROM events WHERE collection_id = $1 AND position > $2 AND position <= $3 ORDER BY position LIMIT $4
+    ) AS next
+) AS batch
+WHERE total_bytes <= $5 OR number = 1
+ORDER BY position
+"""  # noqa: S608
+
+_COUNT_COLLECTION = """
+SELECT count(*) FROM (
+    SELECT FROM events WHERE collection_id = $1 AND position > $2 AND position <= $3 LIMIT $4
+) AS counted
+"""
+
 _READ_STREAM = f"SELECT {EVENT_COLUMNS} FROM events WHERE aggregate_id = $1 AND version > $2 ORDER BY version LIMIT $3"  # noqa: S608
 
 _READ_STREAM_BACKWARDS = f"""
@@ -131,6 +149,22 @@ async def read_events(
     return _recorded(
         await read_event_rows(connection, after, limit=limit, max_bytes=max_bytes, server_started=server_started)
     )
+
+
+async def read_collection_events(
+    connection: Connection, collection_id: UUID, after: int, to: int, *, limit: int, max_bytes: int
+) -> list[RecordedEvent]:
+    """The next events of a collection and its vectors in (after, to], in order: at most `limit` of them and about
+    `max_bytes` of event data, but at least one if there is one."""
+    return _recorded(await connection.fetch(_READ_COLLECTION, collection_id, after, to, limit, max_bytes))
+
+
+async def count_collection_events(
+    connection: Connection, collection_id: UUID, after: int, to: int, *, limit: int
+) -> int:
+    """How many events a collection and its vectors have in (after, to], counted no further than `limit`."""
+    count: int = await connection.fetchval(_COUNT_COLLECTION, collection_id, after, to, limit)
+    return count
 
 
 async def read_stream(

@@ -52,6 +52,9 @@ class History:
             collection, vectors = self._live[step.name]
             await self._step(step, collection, vectors)
 
+    def live(self) -> list[NewCollection]:
+        return [collection for collection, _ in self._live.values()]
+
     async def _step(self, step: Step, collection: NewCollection, vectors: set[str]) -> None:
         there = step.vector_id in vectors
         match step.kind:

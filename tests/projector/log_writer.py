@@ -12,7 +12,14 @@ import numpy as np
 import orjson
 
 from events_schema.base import Event
-from events_schema.collections import CollectionCreated, CollectionDeleted, CollectionUpdated, IndexSpec, VectorType
+from events_schema.collections import (
+    CollectionCreated,
+    CollectionDeleted,
+    CollectionUpdated,
+    IndexSpec,
+    Metric,
+    VectorType,
+)
 from events_schema.embedding import EmbeddingSpec, StoredEmbedding, encode
 from events_schema.streams import collection_stream, vector_stream
 from events_schema.vectors import VectorCreated, VectorDeleted, VectorUpdated
@@ -94,6 +101,7 @@ class LogWriter:
         name: str = "articles",
         *,
         dimension: int = DIMENSION,
+        metric: Metric = "cosine",
         type: VectorType = "vector",  # noqa: A002
         index: IndexSpec | None = None,
     ) -> NewCollection:
@@ -103,7 +111,7 @@ class LogWriter:
             CollectionCreated(
                 name=name,
                 collection_id=collection.collection_id,
-                metric="cosine",
+                metric=metric,
                 type=type,
                 index=index or IndexSpec(kind="hnsw", m=None, ef_construction=None, lists=None),
                 embedding_spec=collection.spec,
@@ -113,7 +121,10 @@ class LogWriter:
         return collection
 
     async def update_collection(self, collection: NewCollection, description: str | None) -> int:
-        return await self.collection_event(collection, CollectionUpdated(description=description))
+        return await self.change_collection(collection, description=description)
+
+    async def change_collection(self, collection: NewCollection, **changed: Any) -> int:
+        return await self.collection_event(collection, CollectionUpdated(**changed))
 
     async def delete_collection(self, collection: NewCollection) -> int:
         return await self.collection_event(

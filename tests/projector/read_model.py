@@ -110,11 +110,15 @@ def _numbers(data: dict[str, Any]) -> list[float]:
 
 async def stored(connection: asyncpg.Connection) -> ReadModel:
     rows = await connection.fetch(
-        """SELECT c.*, s.generation, h.last_changed FROM collections c
+        """SELECT c.*, s.generation, h.last_changed, k.kept FROM collections c
            LEFT JOIN collection_state s USING (collection_id)
            LEFT JOIN (
                SELECT collection_id, max(last_changed) AS last_changed FROM collection_changes GROUP BY collection_id
-           ) h USING (collection_id)"""
+           ) h USING (collection_id)
+           LEFT JOIN (
+               SELECT collection_id, array_agg(generation) AS kept FROM generations WHERE state = 'kept'
+               GROUP BY collection_id
+           ) k USING (collection_id)"""
     )
     model: ReadModel = {}
     for row in rows:
@@ -130,7 +134,10 @@ async def stored(connection: asyncpg.Connection) -> ReadModel:
         )
         assert (row["generation"] is None) == (row["deleted_at"] is not None)
         if row["generation"] is not None:
-            collection.vectors = await _stored_vectors(connection, row["collection_id"].hex, row["generation"])
+            name = row["collection_id"].hex
+            collection.vectors = await _stored_vectors(connection, name, row["generation"])
+            for kept in row["kept"] or ():
+                assert await _stored_vectors(connection, name, kept) == collection.vectors
     return model
 
 

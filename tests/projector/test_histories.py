@@ -2,78 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Callable
 from uuid import uuid4
 
-import asyncpg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pgvector.asyncpg import register_vector
 
 from projector import consumer
-from projector.settings import ProjectorSettings
 from tests.projector.histories import History, Step, long_history
 from tests.projector.histories import steps as steps_of_a_history
 from tests.projector.log_writer import LogWriter
+from tests.projector.mortal import Death, Mortality
 from tests.projector.projecting import Projection
 from tests.projector.read_model import empty
 
-Death = tuple[int, bool]
-"""At which statement of a connection, and whether before the server gets it."""
-
-
-class _MortalConnection(asyncpg.Connection):
-    """Dies at its n-th statement, before the server gets it or after it was carried out: a COMMIT, too, may have
-    taken effect and nobody was told."""
-
-    statements_left: int | None = None
-    dies_before: bool = True
-
-    async def execute(self, *arguments: Any, **options: Any) -> Any:
-        return await self._mortal(super().execute, *arguments, **options)
-
-    async def fetch(self, *arguments: Any, **options: Any) -> Any:
-        return await self._mortal(super().fetch, *arguments, **options)
-
-    async def fetchval(self, *arguments: Any, **options: Any) -> Any:
-        return await self._mortal(super().fetchval, *arguments, **options)
-
-    async def fetchrow(self, *arguments: Any, **options: Any) -> Any:
-        return await self._mortal(super().fetchrow, *arguments, **options)
-
-    async def _mortal(self, statement: Callable[..., Awaitable[Any]], *arguments: Any, **options: Any) -> Any:
-        if self.statements_left is None:
-            return await statement(*arguments, **options)
-        self.statements_left -= 1
-        if self.statements_left > 0:
-            return await statement(*arguments, **options)
-        if not self.dies_before:
-            await statement(*arguments, **options)
-        self.terminate()
-        raise asyncpg.ConnectionDoesNotExistError("the connection died, as the test wants it")
-
-
-class _Mortality:
-    """At which statement each of the coming connections dies; those after them live."""
-
-    def __init__(self, deaths: list[Death]) -> None:
-        self.pending = list(deaths)
-
-    async def connect(self, dsn: str, _settings: ProjectorSettings, *, vectors: bool) -> asyncpg.Connection:
-        assert vectors
-        connection = await asyncpg.connect(dsn, connection_class=_MortalConnection)
-        await register_vector(connection)
-        if self.pending:
-            connection.statements_left, connection.dies_before = self.pending.pop(0)
-        return connection
-
 
 @pytest.fixture
-def mortality(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[Death]], _Mortality]:
-    def install(deaths: list[Death]) -> _Mortality:
-        installed = _Mortality(deaths)
+def mortality(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[Death]], Mortality]:
+    def install(deaths: list[Death]) -> Mortality:
+        installed = Mortality(deaths)
         monkeypatch.setattr(consumer, "connect", installed.connect)
         return installed
 
@@ -90,7 +38,7 @@ _deaths = st.lists(st.tuples(st.integers(1, 60), st.booleans()), max_size=6)
 async def test_the_read_model_is_the_fold_of_the_log_whatever_dies_in_between(
     projection: Projection,
     log: LogWriter,
-    mortality: Callable[[list[Death]], _Mortality],
+    mortality: Callable[[list[Death]], Mortality],
     steps: list[Step],
     batch: int,
     deaths: list[Death],
@@ -110,7 +58,7 @@ async def test_the_read_model_is_the_fold_of_the_log_whatever_dies_in_between(
 async def test_a_long_history_is_rebuilt_from_zero_whatever_dies_in_between(
     projection: Projection,
     log: LogWriter,
-    mortality: Callable[[list[Death]], _Mortality],
+    mortality: Callable[[list[Death]], Mortality],
     batch: int,
     until_statement: int,
 ) -> None:

@@ -1,0 +1,113 @@
+"""What is due for a collection, so that its tables become what it is to be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from projector.generations import Generation, Shape
+
+OUTGROWN = 2
+"""An IVFFlat index is made anew when the collection has so many times the rows that it was made for: its lists have
+become that much longer, and their centres say less and less."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """From how many rows on an index is made."""
+
+    ivfflat_min_rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """`unfinished` is a generation that the upkeep has begun, `failed` one that it had to give up a while ago at most.
+    `rows` are counted up to the least number that an index is made from; of an index that is there they are what the
+    database estimates."""
+
+    wanted: Shape
+    active: Generation
+    unfinished: Generation | None
+    failed: Generation | None
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Nothing:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class MakeIndex:
+    """Over the active generation, in place."""
+
+    generation: Generation
+
+
+@dataclass(frozen=True, slots=True)
+class Rename:
+    """The active generation's tables are what is wanted; only how they are to be searched changes."""
+
+    generation: Generation
+    shape: Shape
+
+
+@dataclass(frozen=True, slots=True)
+class Replace:
+    """By a generation of this shape, folded from the log."""
+
+    shape: Shape
+    search_index: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Discard:
+    """A generation that was begun for what is not wanted any more."""
+
+    generation: Generation
+
+
+Due = Nothing | MakeIndex | Rename | Replace | Discard
+
+
+def decide(facts: Facts, limits: Limits) -> Due:
+    if facts.unfinished is not None and facts.unfinished.shape != facts.wanted:
+        return Discard(facts.unfinished)
+    if facts.failed is not None and facts.failed.shape == facts.wanted:
+        return Nothing()
+    enough = _has_enough_rows(facts, limits)
+    if facts.unfinished is not None:
+        return Replace(facts.wanted, enough)
+    active = facts.active
+    if active.shape != facts.wanted:
+        if _differs_in_name_only(active, facts.wanted):
+            return Rename(active, facts.wanted)
+        return Replace(facts.wanted, enough)
+    if not active.indexed:
+        return MakeIndex(active) if enough else Nothing()
+    return Replace(facts.wanted, search_index=True) if _is_outgrown(facts) else Nothing()
+
+
+def _has_enough_rows(facts: Facts, limits: Limits) -> bool:
+    match facts.wanted.index.kind:
+        case "hnsw":
+            return True
+        case "ivfflat":
+            return facts.rows >= limits.ivfflat_min_rows
+        case "none":
+            return False
+
+
+def _differs_in_name_only(active: Generation, wanted: Shape) -> bool:
+    """Without an index, metric and index are only what searches are told. What cosine cannot compare is looked for
+    when the log is folded anew."""
+    if active.indexed:
+        return False
+    if wanted.metric == "cosine" and active.shape.metric != "cosine":
+        return False
+    return replace(active.shape, metric=wanted.metric, index=wanted.index) == wanted
+
+
+def _is_outgrown(facts: Facts) -> bool:
+    made_for = facts.active.indexed_rows
+    is_ivfflat = facts.active.shape.index.kind == "ivfflat"
+    return is_ivfflat and made_for is not None and facts.rows >= OUTGROWN * max(made_for, 1)

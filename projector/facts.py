@@ -1,0 +1,79 @@
+"""Reads what `due` decides by."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from events_schema.collections import IndexSpec
+from events_schema.embedding import EmbeddingSpec
+from projector.due import Facts
+from projector.generations import Generation, Shape, read_generations
+from projector.settings import ProjectorSettings
+from shared.postgres import Connection
+
+_PERHAPS_DUE = """
+SELECT c.collection_id FROM collections c JOIN generations g ON g.collection_id = c.collection_id AND g.state = 'active'
+WHERE c.deleted_at IS NULL AND (
+    (c.embedding_spec, c.metric, c.type, c.index, c.month_partitions)
+        IS DISTINCT FROM (g.embedding_spec, g.metric, g.type, g.index, g.month_partitions)
+    OR NOT g.indexed AND g.index ->> 'kind' <> 'none'
+    OR g.index ->> 'kind' = 'ivfflat'
+    OR EXISTS (
+        SELECT FROM generations u
+        WHERE u.collection_id = c.collection_id AND u.automatic AND u.state IN ('building', 'ready')
+    )
+)
+ORDER BY c.collection_id
+"""
+
+_WANTED = """
+SELECT embedding_spec, metric, type, index, month_partitions FROM collections
+WHERE collection_id = $1 AND deleted_at IS NULL
+"""
+
+_FAILED_LATELY = """
+SELECT generation FROM generations
+WHERE collection_id = $1 AND automatic AND state = 'stale'
+  AND updated_at > clock_timestamp() - make_interval(secs => $2)
+"""
+
+_COUNT_UP_TO = "SELECT count(*) FROM (SELECT FROM {embeddings} LIMIT $1) AS counted"
+
+_ESTIMATE = "SELECT reltuples::bigint FROM pg_class WHERE oid = to_regclass($1)"
+
+
+async def perhaps_due(connection: Connection) -> list[UUID]:
+    """The collections that anything may be due for."""
+    return [row["collection_id"] for row in await connection.fetch(_PERHAPS_DUE)]
+
+
+async def read_facts(connection: Connection, collection_id: UUID, settings: ProjectorSettings) -> Facts | None:
+    """None: the collection was deleted."""
+    row = await connection.fetchrow(_WANTED, collection_id)
+    generations = await read_generations(connection, collection_id)
+    active = next((one for one in generations if one.state == "active"), None)
+    if row is None or active is None:
+        return None
+    lately = await connection.fetch(_FAILED_LATELY, collection_id, settings.rebuild_retry_seconds)
+    failed = {found["generation"] for found in lately}
+    return Facts(
+        wanted=Shape(
+            EmbeddingSpec.model_validate_json(row["embedding_spec"]),
+            row["metric"],
+            row["type"],
+            IndexSpec.model_validate_json(row["index"]),
+            row["month_partitions"],
+        ),
+        active=active,
+        unfinished=next((one for one in generations if one.automatic and one.state in {"building", "ready"}), None),
+        failed=next((one for one in generations if one.number in failed), None),
+        rows=await _rows(connection, active, settings.ivfflat_min_rows),
+    )
+
+
+async def _rows(connection: Connection, active: Generation, up_to: int) -> int:
+    if active.indexed and active.shape.index.kind == "ivfflat":
+        estimated: int | None = await connection.fetchval(_ESTIMATE, active.embeddings)
+        return estimated or 0
+    counted: int = await connection.fetchval(_COUNT_UP_TO.format(embeddings=active.embeddings), up_to)
+    return counted

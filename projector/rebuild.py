@@ -1,0 +1,330 @@
+"""Folds the log anew into a generation of a collection's tables beside those that are searched, and switches to it.
+
+Its steps are `begin`, `build`, `index`, `catch_up`, `promote`, or `discard`. Each may be cut off at any statement and
+called again, in this process or another one; it goes on where its last transaction ended. Whoever works on a collection
+holds its lock (`claims`): without it nothing would go wrong, but much be done twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from time import monotonic
+from uuid import UUID
+
+import structlog
+
+from events_schema.base import RecordedEvent
+from projector.checkpoints import Checkpoint, between_batches, read_positions
+from projector.errors import POISON, GenerationGoneError, LayoutChangedError, NotCaughtUpError, RebuildFailedError
+from projector.event_log import EventLog
+from projector.generations import (
+    Generation,
+    Shape,
+    activate,
+    delete_generation,
+    expect_state,
+    insert_generation,
+    lock_generation,
+    mark_indexed,
+    move_generation,
+    next_number,
+    read_generations,
+    renew_revision,
+    retire_tables,
+    set_state,
+)
+from projector.indexing import analyze, make_index
+from projector.settings import ProjectorSettings
+from projector.suspects import expect_comparable
+from projector.tables import create_metadata_index, create_tables
+from projector.vectors import fold_vectors, write_vectors
+from shared.kafka.partitions import partitions_of
+from shared.postgres import Connection
+
+_CAUGHT_UP_EVENTS = 500
+"""So many events may be missing when a promotion begins; they are folded while the projection stands still."""
+
+_MAX_ROUNDS = 100
+_PAUSE_SECONDS = 0.5
+_MAX_PROMOTIONS = 6
+
+_log = structlog.get_logger("rebuild")
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """The generation holds everything up to `position`, of `target`, where the step began; `events` were folded by
+    this call."""
+
+    generation: Generation
+    position: int
+    target: int
+    events: int
+
+
+def _silent(_progress: Progress) -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """What every step needs. `connection` is a session of its own to the read database itself, with pgvector's codecs.
+    `report` is called after each transaction. `max_events_per_second` leaves the databases time for others."""
+
+    connection: Connection
+    log: EventLog
+    settings: ProjectorSettings
+    report: Callable[[Progress], None] = _silent
+    max_events_per_second: float | None = None
+
+
+async def begin(replay: Replay, collection_id: UUID, shape: Shape, *, automatic: bool) -> Generation:
+    """A new generation of this shape, empty, or one that was begun and not finished.
+
+    Raises:
+        GenerationGoneError: the collection is deleted.
+    """
+    connection = replay.connection
+    for generation in await read_generations(connection, collection_id):
+        if generation.state in {"building", "ready"} and (generation.shape, generation.automatic) == (shape, automatic):
+            return generation
+    async with connection.transaction():
+        number = await next_number(connection, collection_id)
+        if number is None:
+            raise GenerationGoneError(collection_id)
+        partitions = max(1, len(await read_positions(connection)))
+        generation = Generation(
+            collection_id, number, shape, "building",
+            indexed=False, checkpoints=(0,) * partitions, automatic=automatic,
+        )  # fmt: skip
+        await insert_generation(connection, generation)
+        await create_tables(connection, generation, metadata_index=False)
+    return generation
+
+
+async def build(replay: Replay, generation: Generation, *, until_position: int | None = None) -> Generation:
+    """Folds the log into a generation that was begun, without any index: as far as the projection has come, or up to
+    `until_position`; a later call goes on from there.
+
+    Raises:
+        GenerationGoneError: the collection is deleted.
+        RebuildFailedError: an event does not fit.
+    """
+    if generation.state == "ready":
+        return generation
+    return await _fold(replay, generation, until_position)
+
+
+async def index(replay: Replay, generation: Generation, *, search_index: bool = True) -> Generation:
+    """Makes the indexes of a generation that `build` has filled; without `search_index`, only that over metadata.
+
+    Raises:
+        GenerationGoneError
+        RebuildFailedError: it holds what cannot be compared.
+        asyncpg.PostgresError: an index cannot be made.
+    """
+    connection, settings = replay.connection, replay.settings
+    if generation.state == "ready":
+        return generation
+    await create_metadata_index(connection, generation, settings.index_timeout_seconds)
+    await expect_comparable(connection, generation, replay.log)
+    made = None
+    if search_index and generation.shape.index.kind != "none":
+        made = await make_index(connection, generation, settings, concurrently=False)
+    else:
+        await analyze(connection, generation, settings)
+    async with connection.transaction():
+        found = await lock_generation(connection, generation.collection_id, generation.number)
+        expect_state(found, "building")
+        if made is not None:
+            await mark_indexed(connection, generation, made.rows, made.lists)
+        await set_state(connection, generation, "ready")
+    return await _read(connection, generation)
+
+
+async def catch_up(replay: Replay, generation: Generation) -> Generation:
+    """Folds what the projection has projected meanwhile, until little is left to do.
+
+    Raises:
+        GenerationGoneError, RebuildFailedError
+        NotCaughtUpError: more and more is left to do.
+    """
+    for _ in range(_MAX_ROUNDS):
+        before = generation.checkpoints
+        generation = await _fold(replay, generation, None)
+        if await _is_close(replay, generation):
+            return generation
+        if generation.checkpoints == before:
+            # One partition is far behind the others. It will come.
+            await asyncio.sleep(_PAUSE_SECONDS)
+    raise NotCaughtUpError(f"generation {generation.number} is not caught up after {_MAX_ROUNDS} rounds")
+
+
+async def promote(replay: Replay, generation: Generation, *, keep_old: bool) -> None:
+    """Searches read this generation from now on. It has been brought to exactly where the projection stands: each
+    aggregate up to its own partition's checkpoint. A kept one is there already, so this is also the way back.
+
+    The generation before it is kept and written on, or dropped once nobody uses it. At most one is kept.
+
+    Raises:
+        GenerationGoneError, RebuildFailedError, NotCaughtUpError
+    """
+    for attempt in range(_MAX_PROMOTIONS):
+        if generation.state != "kept":
+            generation = await catch_up(replay, generation)
+        try:
+            # Whoever writes faster than it is caught up finds the projection standing still a little longer each time.
+            most = _CAUGHT_UP_EVENTS * 2**attempt
+            await between_batches(
+                replay.connection, partial(_switch, replay, generation, keep_old=keep_old, most_events=most)
+            )
+        except (NotCaughtUpError, LayoutChangedError):
+            continue
+        _log.info("promoted", table=generation.records, indexed=generation.indexed)
+        return
+    raise NotCaughtUpError(f"the projection is always ahead, {_MAX_PROMOTIONS} times")
+
+
+async def discard(connection: Connection, collection_id: UUID, number: int) -> None:
+    """Its tables are dropped once nobody uses them, and its number is never used again.
+
+    Raises:
+        GenerationGoneError: it is not there, or searches read it.
+    """
+    async with connection.transaction():
+        generation = await lock_generation(connection, collection_id, number)
+        expect_state(generation, "building", "ready", "kept", "stale")
+        await delete_generation(connection, generation)
+
+
+async def give_up(connection: Connection, generation: Generation, reason: str) -> None:
+    """Leaves word of a generation that cannot be made."""
+    async with connection.transaction():
+        found = await lock_generation(connection, generation.collection_id, generation.number)
+        expect_state(found, "building", "ready")
+        await set_state(connection, found, "stale", reason)
+        await retire_tables(connection, found.collection_id, [found.number])
+
+
+async def _read(connection: Connection, generation: Generation) -> Generation:
+    for found in await read_generations(connection, generation.collection_id):
+        if found.number == generation.number:
+            return found
+    raise GenerationGoneError(generation.collection_id, generation.number)
+
+
+async def _fold(replay: Replay, generation: Generation, until_position: int | None) -> Generation:
+    """To where the projection stands now. Never beyond any partition's checkpoint: the projection would apply it again
+    to a generation that was promoted."""
+    positions = await read_positions(replay.connection)
+    found = await _read(replay.connection, generation)
+    expect_state(found, "building", "ready")
+    generation = await _aligned(replay, found, max(1, len(positions)))
+    targets = tuple(positions.get(partition, 0) for partition in range(len(generation.checkpoints)))
+    if until_position is not None:
+        targets = tuple(min(target, until_position) for target in targets)
+    return await _fold_to(replay, generation, targets)
+
+
+async def _aligned(replay: Replay, generation: Generation, partitions: int) -> Generation:
+    """With so many partitions. When the projection's were dealt out anew they stood at one position, and since then
+    they have only moved on."""
+    if len(generation.checkpoints) == partitions:
+        return generation
+    position = max(generation.checkpoints)
+    generation = await _fold_to(replay, generation, (position,) * len(generation.checkpoints))
+    async with replay.connection.transaction():
+        return await move_generation(replay.connection, generation, (position,) * partitions)
+
+
+async def _fold_to(replay: Replay, generation: Generation, targets: Sequence[int]) -> Generation:
+    began, folded = monotonic(), 0
+    limit = replay.settings.batch_max_events
+    while behind := [(at, to) for at, to in zip(generation.checkpoints, targets, strict=True) if at < to]:
+        first, last = min(at for at, _ in behind), max(to for _, to in behind)
+        events = await replay.log.read_collection(generation.collection_id, first, last, limit)
+        generation = await _apply(replay, generation, events, targets)
+        folded += len(events)
+        replay.report(Progress(generation, min(generation.checkpoints), min(targets), folded))
+        if replay.max_events_per_second:
+            await asyncio.sleep(max(0.0, began + folded / replay.max_events_per_second - monotonic()))
+    return generation
+
+
+async def _apply(
+    replay: Replay, generation: Generation, events: Sequence[RecordedEvent], targets: Sequence[int]
+) -> Generation:
+    """The collection's next events, all that there are up to the last of them. No events: there are none any more.
+
+    Raises:
+        RebuildFailedError: naming the event at fault; what comes before it is applied.
+    """
+    to = events[-1].position if events else max(targets)
+    reached = tuple(max(at, min(target, to)) for at, target in zip(generation.checkpoints, targets, strict=True))
+    try:
+        async with replay.connection.transaction():
+            moved = await move_generation(replay.connection, generation, reached)
+            await _write(replay, generation, _between(events, generation.checkpoints, targets))
+    except POISON as error:
+        if len(events) == 1:
+            raise RebuildFailedError(
+                f"the event at position {to} does not fit: {type(error).__name__}: {error}"
+            ) from error
+        middle = len(events) // 2
+        generation = await _apply(replay, generation, events[:middle], targets)
+        return await _apply(replay, generation, events[middle:], targets)
+    return moved
+
+
+def _between(events: Sequence[RecordedEvent], after: Sequence[int], targets: Sequence[int]) -> list[RecordedEvent]:
+    """The vectors' events that are beyond their partition's `after` and not beyond its target."""
+    partitions = partitions_of([event.aggregate_id for event in events], len(after))
+    return [
+        event
+        for event, partition in zip(events, partitions, strict=True)
+        if event.aggregate_type == "vector" and after[partition] < event.position <= targets[partition]
+    ]
+
+
+async def _write(replay: Replay, generation: Generation, events: Sequence[RecordedEvent]) -> None:
+    if not events:
+        return
+    effects = fold_vectors(events, generation.shape.spec)
+    narrowed = replace(generation, narrowed=generation.shape.type == "halfvec")
+    await write_vectors(replay.connection, narrowed, effects)
+    if generation.state == "ready":
+        await expect_comparable(replay.connection, generation, replay.log, list(effects))
+
+
+async def _is_close(replay: Replay, generation: Generation) -> bool:
+    positions = await read_positions(replay.connection)
+    first, last = min(generation.checkpoints), max(positions.values(), default=0)
+    left = await replay.log.count_collection(generation.collection_id, first, last, _CAUGHT_UP_EVENTS + 1)
+    return left <= _CAUGHT_UP_EVENTS
+
+
+async def _switch(
+    replay: Replay, generation: Generation, checkpoints: Sequence[Checkpoint], *, keep_old: bool, most_events: int
+) -> None:
+    connection = replay.connection
+    found = await lock_generation(connection, generation.collection_id, generation.number)
+    expect_state(found, "ready", "kept")
+    if found.state == "ready":
+        await _bring_to(replay, found, checkpoints, most_events)
+    await activate(connection, found, keep_old=keep_old)
+    await renew_revision(connection, found, checkpoints)
+
+
+async def _bring_to(
+    replay: Replay, generation: Generation, checkpoints: Sequence[Checkpoint], most_events: int
+) -> None:
+    if len(generation.checkpoints) != len(checkpoints):
+        raise LayoutChangedError
+    targets = [checkpoint.position for checkpoint in checkpoints]
+    first = min(generation.checkpoints)
+    if await replay.log.count_collection(generation.collection_id, first, max(targets), most_events + 1) > most_events:
+        raise NotCaughtUpError(f"more than {most_events} events are left")
+    await _fold_to(replace(replay, max_events_per_second=None), generation, targets)

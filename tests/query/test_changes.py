@@ -1,0 +1,111 @@
+"""Searches go on while a collection's tables are replaced, and always answer from one of its generations, whole."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest_asyncio
+
+from events_schema.collections import IndexSpec
+from projector.retirement import drop_retired_tables
+from tests.projector.log_writer import LogWriter, NewCollection
+from tests.projector.projecting import Projection, projector_settings, running_consumer, running_upkeep, until
+from tests.query.conftest import running_service
+from tests.servers import DatabaseFactory, connected
+
+NUMBER = 300
+_EMBEDDINGS = np.random.default_rng(3).standard_normal((NUMBER, 4)).astype(np.float32)
+
+
+@pytest_asyncio.fixture
+async def projection(database_factory: DatabaseFactory) -> AsyncIterator[Projection]:
+    async with (
+        database_factory.pair() as databases,
+        connected(databases.events_dsn) as log,
+        connected(databases.read_dsn) as read,
+    ):
+        yield Projection(databases, log, read)
+
+
+class Searching:
+    """Searches one after the other, and holds each answer against what it must be under the metric that it was
+    found by."""
+
+    def __init__(self, client: httpx.AsyncClient, collection: NewCollection) -> None:
+        self._client = client
+        self._path = f"/api/v1/collections/{collection.name}"
+        self.generations: list[int] = []
+        self.scans: set[str] = set()
+
+    async def forever(self) -> None:
+        number = position = 0
+        while True:
+            position = await self._one(number % NUMBER, position)
+            number += 7
+
+    async def _one(self, number: int, last_position: int) -> int:
+        body = {"embedding": _EMBEDDINGS[number].tolist(), "k": 5, "ef_search": 300, "include": [], "explain": True}
+        answer = await self._client.post(f"{self._path}/vectors/search", json=body)
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.json()
+        assert len(found["hits"]) == 5
+        assert found["complete"]
+        assert found["freshness"]["parked"] == 0
+        assert found["freshness"]["position"] >= last_position
+        generation = found["explain"]["generation"]
+        if generation not in self.generations:
+            assert not self.generations or generation > max(self.generations)
+            self.generations.append(generation)
+        self.scans.add(found["explain"]["scan"])
+        similarity = _EMBEDDINGS @ _EMBEDDINGS[number]
+        if abs(found["hits"][0]["distance"]) < 1e-3:  # cosine finds the vector itself, the inner product the longest
+            similarity /= np.linalg.norm(_EMBEDDINGS, axis=1)
+        ids = [hit["id"] for hit in found["hits"]]
+        assert ids == [f"v{n}" for n in np.argsort(-similarity)[:5]]
+        position: int = found["freshness"]["position"]
+        return position
+
+
+async def test_searches_go_on_while_metric_and_index_are_changed(projection: Projection) -> None:
+    log = LogWriter(projection.log)
+    articles = await log.create_collection()
+    for number, embedding in enumerate(_EMBEDDINGS):
+        await log.create(articles, f"v{number}", values=embedding.tolist())
+    chosen = projector_settings(projection.databases, ivfflat_min_rows=100, batch_max_events=50)
+    async with (
+        running_consumer(chosen),
+        running_upkeep(chosen),
+        running_service(projection.databases.read_reader_dsn) as client,
+    ):
+        await until(projection.caught_up, "the projector did not catch up")
+        searching = Searching(client, articles)
+        running = [asyncio.create_task(searching.forever()) for _ in range(3)]
+        changes: list[dict[str, Any]] = [
+            {"metric": "ip"},
+            {"index": IndexSpec(kind="none", m=None, ef_construction=None, lists=None)},
+            {"metric": "cosine", "index": IndexSpec(kind="hnsw", m=8, ef_construction=64, lists=None)},
+        ]
+        for version, change in enumerate(changes, start=2):
+            await log.change_collection(articles, **change)
+            await log.update(articles, "v0", content=str(change))
+
+            async def applied(version: int = version) -> bool:
+                shown = (await client.get(f"/api/v1/collections/{articles.name}")).json()
+                return shown["version"] == version and all(
+                    shown["active"][name] == shown[name] for name in ("metric", "type", "index")
+                )
+
+            await until(applied, "the change does not show")
+            await drop_retired_tables(projection.read, grace_seconds=0)
+            assert not any(task.done() for task in running)
+            await asyncio.sleep(0.2)
+        for task in running:
+            task.cancel()
+        outcomes = await asyncio.gather(*running, return_exceptions=True)
+    assert all(isinstance(outcome, asyncio.CancelledError) for outcome in outcomes), outcomes
+    assert searching.generations == [1, 2, 3, 4]
+    assert searching.scans >= {"index", "exact"}
