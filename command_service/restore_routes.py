@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Depends
 from fastapi.responses import Response
 
-from command_service.domain.refusals import BatchRefusedError, CollectionNotFoundError
+from command_service.domain.refusals import CollectionNotFoundError
 from command_service.models import (
     RestoreCollectionRequest,
     RestoredAnswer,

@@ -10,9 +10,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from uuid import UUID
 
-from projector.errors import PooledConnectionError
 from projector.settings import ProjectorSettings
-from shared.postgres import Connection, connect
+from shared.postgres import Connection, PooledAddressError, connect, is_pooled
 
 # A server's work ends with its client, also when the client's host has vanished.
 _OPEN = """
@@ -28,14 +27,13 @@ async def claimed(collection_id: UUID, settings: ProjectorSettings) -> AsyncIter
     """A session to the read database that has the collection to itself until the end; None if another has it.
 
     Raises:
-        PooledConnectionError: what answers is a pooler, which gives no session of one's own.
+        PooledAddressError: what answers is a pooler, which gives no session of one's own.
         One of `CONNECTION_LOST`
     """
     connection = await connect(settings.read_direct_address(), settings, vectors=True)
     try:
-        # A pooler gives its clients process ids of its own making.
-        if connection.get_server_pid() != await connection.fetchval("SELECT pg_backend_pid()"):
-            raise PooledConnectionError
+        if await is_pooled(connection):
+            raise PooledAddressError("AINDUSDB_READ_DIRECT_DSN")
         await connection.execute(_OPEN)
         yield connection if await connection.fetchval(_TRY_LOCK, str(collection_id)) else None
     finally:

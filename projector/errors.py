@@ -36,14 +36,6 @@ class NoFeedError(Exception):
     """No relay has opened a feed yet, so there is nothing to read."""
 
 
-class PooledConnectionError(Exception):
-    """The address of the read database leads to a pooler. Set AINDUSDB_READ_DIRECT_DSN to the database itself: an index
-    is made in a session of its own."""
-
-    def __str__(self) -> str:
-        return " ".join((self.__doc__ or "").split())
-
-
 class RebuildFailedError(Exception):
     """An event does not fit the generation that is made, or the index cannot be made over it. A rebuild parks nothing:
     the generation is given up, and the one before it stays."""

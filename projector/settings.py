@@ -58,7 +58,3 @@ class ProjectorSettings(KafkaSettings):
     def events_listen_address(self) -> str:
         """Where appends are listened for: the event database itself, never a pooler."""
         return (self.events_listen_dsn or self.events_dsn).get_secret_value()
-
-    def read_direct_address(self) -> str:
-        """Where work is done that needs a session: the read database itself, never a pooler."""
-        return (self.read_direct_dsn or self.read_dsn).get_secret_value()

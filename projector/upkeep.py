@@ -18,7 +18,6 @@ from projector.errors import (
     GenerationGoneError,
     LayoutChangedError,
     NotCaughtUpError,
-    PooledConnectionError,
     RebuildFailedError,
 )
 from projector.event_log import opened_event_log
@@ -34,12 +33,12 @@ from projector.generations import (
 from projector.indexing import index_in_place
 from projector.rebuild import Replay
 from projector.settings import ProjectorSettings
-from shared.postgres import CONNECTION_LOST, Connection, Pool
+from shared.postgres import CONNECTION_LOST, Connection, Pool, PooledAddressError
 
 _FIRST_RETRY_SECONDS = 5.0
 _LAST_RETRY_SECONDS = 300.0
 
-_TRIED_AGAIN = (NotCaughtUpError, LayoutChangedError, PooledConnectionError, asyncpg.PostgresError)
+_TRIED_AGAIN = (NotCaughtUpError, LayoutChangedError, PooledAddressError, asyncpg.PostgresError)
 
 _log = structlog.get_logger("upkeep")
 
