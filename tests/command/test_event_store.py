@@ -206,21 +206,27 @@ async def test_writer_whose_backend_is_killed_leaves_nothing_half_written(
     async with running_bus(databases) as bus:
         collection = await make_collection(bus)
         stop = asyncio.Event()
+        acknowledged: list[VectorsOutcome] = []
 
         async def kill() -> None:
             nonlocal killed
+            seen = 0
             while not stop.is_set():
-                await asyncio.sleep(random.random() * 0.1)
+                await asyncio.sleep(random.random() * 0.05)
+                if len(acknowledged) == seen:
+                    continue  # however slow the machine is, something is written between two kills
+                seen = len(acknowledged)
                 killed += await admin.fetchval(
                     "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
                     "WHERE usename = 'aindusdb_command' AND datname = current_database() AND query NOT LIKE 'LISTEN%'"
                 )
 
         killer = asyncio.create_task(kill())
-        acknowledged: list[VectorsOutcome] = []
 
         async def writer() -> None:
-            for _ in range(20):
+            written = 0
+            while written < 20 or killed < 8:
+                written += 1
                 with suppress(Exception):
                     outcome = await bus.execute(write(collection, *(create() for _ in range(30))))
                     assert isinstance(outcome, VectorsOutcome)
@@ -230,7 +236,7 @@ async def test_writer_whose_backend_is_killed_leaves_nothing_half_written(
         stop.set()
         await killer
     await admin.close()
-    assert killed >= 5
+    assert killed >= 8
     assert len(acknowledged) >= 80, len(acknowledged)
     events = {event.event_data["id"]: event for event in await whole_log(log) if event.collection_id == collection[1]
               and event.aggregate_type == "vector"}  # fmt: skip
