@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from typing import Any
 
 import numpy as np
 
@@ -31,8 +32,9 @@ TARGETS_THROUGH_KAFKA = (
 )
 
 
-def main() -> int:
+def main(**defaults: Any) -> int:
     parser = arguments(__doc__)
+    parser.set_defaults(**defaults)
     parser.add_argument("--rate", type=float, default=100.0, help="single writes a second")
     parser.add_argument("--seconds", type=float, default=20.0)
     options = parser.parse_args()

@@ -47,6 +47,14 @@ class Stack:
         log = self.status().get("log")
         return None if log is None else int(log["lag_events"])
 
+    def head_position(self) -> int:
+        return int(self.status()["log"]["head_position"])
+
+    def folder(self) -> Path:
+        if self.data_dir is None:
+            raise SystemExit("name the running stack's data folder with --data-dir")
+        return self.data_dir
+
     def read_dsn(self) -> str | None:
         """The read database's address."""
         if self.data_dir is None:

@@ -49,7 +49,7 @@ async def _measure(running: Stack, singles: int, batches: int) -> dict[str, obje
     refused = 0
 
     say(f"{singles:,} single writes from {CONNECTIONS} connections")
-    path = _vectors_path(running)
+    path = vectors_path(running)
     prepared = [_put(url, path, f"single-{number}", vectors[number % BATCH]) for number in range(singles)]
     load = await Load().run(url, prepared, CONNECTIONS)
     refused += _refusals(load)
@@ -60,8 +60,10 @@ async def _measure(running: Stack, singles: int, batches: int) -> dict[str, obje
 
     for name, as_numbers in (("numbers", True), ("base64", False)):
         say(f"{batches} batches of {BATCH}, embeddings as {name}")
-        path = _vectors_path(running)
-        bodies = [_batch(url, path, f"{name}-{number}", vectors, as_numbers) for number in range(batches)]
+        path = vectors_path(running)
+        bodies = [
+            batch_request(url, path, f"{name}-{number}", vectors, as_numbers=as_numbers) for number in range(batches)
+        ]
         load = await Load().run(url, bodies, BATCH_CONNECTIONS)
         refused += _refusals(load)
         figures[f"batch_{name}_events_per_second"] = round(BATCH * len(load.seconds) / load.elapsed_seconds)
@@ -79,8 +81,8 @@ async def _measure(running: Stack, singles: int, batches: int) -> dict[str, obje
 
 async def _singles_beside_bulk(running: Stack, vectors: Float32Array, batches: int) -> tuple[Load, Load]:
     """A few connections write one vector after the other for as long as the bulk import lasts."""
-    url, path = running.command_url, _vectors_path(running)
-    bodies = [_batch(url, path, f"bulk-{number}", vectors, False) for number in range(batches)]
+    url, path = running.command_url, vectors_path(running)
+    bodies = [batch_request(url, path, f"bulk-{number}", vectors, as_numbers=False) for number in range(batches)]
     singles = Load()
     connections = [await Connection.open(url) for _ in range(SINGLES_BESIDE_BULK)]
     endless = (_put(url, path, f"beside-{number}", vectors[number % BATCH]) for number in itertools.count())
@@ -102,7 +104,7 @@ async def _singles_beside_bulk(running: Stack, vectors: Float32Array, batches: i
     return singles, bulk
 
 
-def _vectors_path(running: Stack) -> str:
+def vectors_path(running: Stack) -> str:
     """Of a new collection, so that no measurement finds what another has left."""
     return f"/api/v1/collections/{new_collection(running, DIMENSION).name}/vectors"
 
@@ -111,7 +113,7 @@ def _put(url: str, path: str, vector_id: str, embedding: Float32Array) -> bytes:
     return request(url, "PUT", f"{path}/{vector_id}", {"embedding": encode(embedding)})
 
 
-def _batch(url: str, path: str, prefix: str, vectors: Float32Array, as_numbers: bool) -> bytes:
+def batch_request(url: str, path: str, prefix: str, vectors: Float32Array, *, as_numbers: bool) -> bytes:
     operations: Iterator[str] = (
         f'{{"op":"upsert","id":"{prefix}-{number}","embedding":{embedding}}}'
         for number, embedding in enumerate(_texts(vectors, as_numbers))
