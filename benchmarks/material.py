@@ -37,6 +37,16 @@ def queries() -> list[Document]:
     return [Document(one["_id"], one["text"]) for one in _lines("queries.jsonl")]
 
 
+def judgements() -> dict[str, set[str]]:
+    """For each question's id those of the abstracts that people judged relevant to it."""
+    relevant: dict[str, set[str]] = {}
+    with (shared_dir() / "data" / "cranfield" / "qrels.tsv").open(encoding="utf-8") as file:
+        for line in list(file)[1:]:
+            question, document, _score = line.split("\t")
+            relevant.setdefault(question, set()).add(document)
+    return relevant
+
+
 def _lines(name: str) -> list[dict[str, Any]]:
     with (shared_dir() / "data" / "cranfield" / name).open(encoding="utf-8") as file:
         return [json.loads(line) for line in file]
