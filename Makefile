@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PORT ?= 8000
 ROUNDS ?= 40
 OPERATIONS ?= 100000
-BENCHMARKS ?= write_path lag kafka_lag kafka_batches projectors idle cranfield recall memory
+BENCHMARKS ?= write_path lag kafka_lag kafka_batches projectors idle text cranfield recall filtered memory
 export PYTHONSAFEPATH := 1
 export UV_LINK_MODE ?= copy
 

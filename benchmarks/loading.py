@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import repeat
 from typing import Any
 from uuid import uuid4
 
@@ -23,15 +24,23 @@ def new_collection(stack: Stack, dimension: int, **definition: Any) -> CreatedCo
         return client.create_collection(f"benchmark-{uuid4().hex[:12]}", dimension=dimension, **definition)
 
 
-def load(stack: Stack, collection: str, ids: Sequence[str], embeddings: Float32Array) -> str:
+def load(
+    stack: Stack,
+    collection: str,
+    ids: Sequence[str],
+    embeddings: Float32Array,
+    metadata: Sequence[Mapping[str, Any]] | None = None,
+) -> str:
     """Returns the token of the last batch, which covers all before it."""
     token = ""
     with Client(stack.command_url, retries=PATIENCE) as client:
         for start in range(0, len(ids), BATCH):
             chosen = slice(start, start + BATCH)
             operations = [
-                {"op": "upsert", "id": vector_id, "embedding": encode(embedding)}
-                for vector_id, embedding in zip(ids[chosen], embeddings[chosen], strict=True)
+                {"op": "upsert", "id": vector_id, "embedding": encode(embedding), "metadata": fields}
+                for vector_id, embedding, fields in zip(
+                    ids[chosen], embeddings[chosen], metadata[chosen] if metadata else repeat({}), strict=False
+                )
             ]
             token = client.write_batch(collection, operations).consistency_token
             say(f"written {min(start + BATCH, len(ids)):,} of {len(ids):,}")

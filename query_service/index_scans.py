@@ -37,6 +37,30 @@ def scan_settings(collection: LiveCollection, k: int, ef_search: int) -> Mapping
             return None
 
 
+def filtered_scan_settings(collection: LiveCollection) -> Mapping[str, str] | None:
+    """The settings by name, each a SQL expression over `nearest`: how many of the nearest are to be fetched before
+    the filter is looked at. None if the collection has no index, or not yet."""
+    if not collection.indexed:
+        return None
+    match collection.index.kind:
+        case "hnsw":
+            return {
+                "hnsw.ef_search": f"least({MAX_EF_SEARCH}, nearest)::text",
+                "hnsw.iterative_scan": "'relaxed_order'",
+                "hnsw.max_scan_tuples": "'2147483647'",
+                "hnsw.scan_mem_multiplier": "'4'",
+            }
+        case "ivfflat":
+            probes = probes_for(collection.lists or 1)
+            return {
+                "ivfflat.probes": f"'{probes}'",
+                "ivfflat.iterative_scan": "'relaxed_order'",
+                "ivfflat.max_probes": f"'{_MOST_TIMES_PROBES * probes}'",
+            }
+        case "none":
+            return None
+
+
 def probes_for(lists: int) -> int:
     """How many of an IVFFlat index's lists a search looks through. Source: pgvector's README, the square root."""
     return ceil(sqrt(lists))

@@ -11,7 +11,7 @@ class QueryMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.searches = Counter(
             "aindusdb_query_searches_total",
-            "Searches answered by how: index, exact (asked for, or no index), finished_exactly (the index fell short).",
+            "Searches by how: index, exact (asked for, no index, few match), finished_exactly (the index fell short).",
             ["kind"],
             registry=registry,
         )

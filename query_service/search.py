@@ -15,16 +15,18 @@ import orjson
 
 from events_schema.collections import Metric
 from events_schema.embedding import EmbeddingSpec, Float32Array
+from query_service import filtered_search
 from query_service.catalogue import LiveCollection
 from query_service.errors import DimensionMismatchError, NotFiniteError, ZeroVectorError
 from query_service.filter_sql import filter_sql
-from query_service.index_scans import scan_settings
+from query_service.index_scans import filtered_scan_settings, scan_settings
 from query_service.metrics import QueryMetrics
 from query_service.snapshot import CHECKPOINTS, Reading, snapshot_of
 from shared.embedding.errors import ModelMismatchError
 from shared.embedding_input import EmbeddingFault, embedding_fault
 from shared.postgres import Connection
 from shared.read_model.conditions import EVERYTHING, Filter
+from shared.read_model.indexed_filters import indexed_part
 from shared.read_model.tables import DISTANCE_OPERATORS
 
 MAX_K = 1_000
@@ -34,13 +36,13 @@ MAX_K = 1_000
 _SEARCH_INDEX = """
 WITH checkpoints AS ({checkpoints}),
 settings AS MATERIALIZED (SELECT {settings})
-SELECT c.low, c.high, c.log_id, {is_there} AS is_there, h.*
+SELECT c.low, c.high, c.log_id, {is_there} AS is_there, 'index' AS scan, h.*
 FROM checkpoints c LEFT JOIN LATERAL (
     SELECT nearest.id, nearest.distance, r.version{columns}
     FROM settings CROSS JOIN LATERAL (
         SELECT e.id, e.embedding {operator} {embedding} AS distance
-        FROM {embeddings} e{filter_join}
-        WHERE settings.first IS NOT NULL{excluded}{filter_condition}
+        FROM {embeddings} e
+        WHERE settings.first IS NOT NULL{excluded}
         ORDER BY e.embedding {operator} {embedding} LIMIT {k}
     ) nearest
     JOIN {records} r ON r.id = nearest.id{embedding_join}
@@ -51,13 +53,13 @@ ORDER BY h.distance, h.id
 # The addition makes the order another expression than the index's: it cannot serve this one, not even in part.
 _SEARCH_EXACTLY = """
 WITH checkpoints AS ({checkpoints})
-SELECT c.low, c.high, c.log_id, {is_there} AS is_there, h.*
+SELECT c.low, c.high, c.log_id, {is_there} AS is_there, 'exact' AS scan, h.*
 FROM checkpoints c LEFT JOIN LATERAL (
     SELECT nearest.id, nearest.distance, r.version{columns}
     FROM (
         SELECT e.id, (e.embedding {operator} {embedding}) + 0 AS distance
-        FROM {embeddings} e{filter_join}
-        WHERE true{excluded}{filter_condition}
+        FROM {embeddings} e
+        WHERE true{excluded}
         ORDER BY distance, e.id LIMIT {k}
     ) nearest
     JOIN {records} r ON r.id = nearest.id{embedding_join}
@@ -133,11 +135,11 @@ class SearchVectors:
             raise ModelMismatchError(collection.embedding_spec, "and the query was embedded before they became that")
         if not isinstance(self.origin, str):
             check_embedding(collection, self.origin)
-        settings = None if self.exact else scan_settings(collection, self.k, self.ef_search)
+        settings = self.settings(collection)
         rows = await self._run(connection, collection, settings)
-        kind = "exact" if settings is None else "index"
-        if settings is not None and rows[0]["is_there"] and _found(rows) < self.k:
-            # The scan gives up after a bounded number of rows, and a graph may have parts it cannot reach.
+        kind: str = rows[0]["scan"]
+        if kind == "index" and rows[0]["is_there"] and _found(rows) < self.k:
+            # A graph may have parts that a scan cannot reach.
             settings = None
             rows = await self._run(connection, collection, settings)
             kind = "finished_exactly"
@@ -150,6 +152,19 @@ class SearchVectors:
         explanation = await self._explain(connection, collection, settings, kind) if self.explain else None
         return Reading(snapshot_of(rows[0]), Hits(hits, complete=True, explanation=explanation))
 
+    @property
+    def _filter(self) -> Filter | None:
+        """None: there is nothing to check."""
+        return None if self.filter == EVERYTHING else self.filter
+
+    def settings(self, collection: LiveCollection) -> Mapping[str, str] | None:
+        """For `statement`. None: the index is not used."""
+        if self.exact:
+            return None
+        if self._filter is not None:
+            return filtered_scan_settings(collection)
+        return scan_settings(collection, self.k, self.ef_search)
+
     async def _explain(
         self, connection: Connection, collection: LiveCollection, settings: Mapping[str, str] | None, kind: str
     ) -> dict[str, Any]:
@@ -158,7 +173,7 @@ class SearchVectors:
         return {
             "scan": kind,
             "generation": collection.generation,
-            "indexes": sorted({node["Index Name"] for node in _nodes(plan["Plan"]) if "Index Name" in node}),
+            "indexes": sorted({node["Index Name"] for node in _executed(plan["Plan"]) if "Index Name" in node}),
             "planning_ms": plan["Planning Time"],
             "execution_ms": plan["Execution Time"],
             "plan": plan["Plan"],
@@ -186,8 +201,7 @@ class SearchVectors:
 
     def statement(self, collection: LiveCollection, settings: Mapping[str, str] | None) -> tuple[str, list[Any]]:
         """The SQL and its parameters' values: through the index, scanned by these settings, or exactly."""
-        filtered = None if self.filter in (None, EVERYTHING) else filter_sql(self.filter, "f")
-        values: list[Any] = list(filtered.values) if filtered else []
+        values: list[Any] = []
 
         def bind(value: Any, sql_type: str) -> str:
             values.append(value)
@@ -215,15 +229,26 @@ class SearchVectors:
             "k": bind(self.k, "bigint"),
             "embeddings": collection.embeddings,
             "records": collection.records,
-            "filter_join": f" JOIN {collection.records} f ON f.id = e.id" if filtered else "",
-            "filter_condition": f" AND ({filtered.condition})" if filtered else "",
             "embedding_join": f" JOIN {collection.embeddings} v ON v.id = nearest.id" if self.include.embedding else "",
         }
+        if self._filter is not None:
+            condition = filter_sql(self._filter, "f", first=len(values) + 1)
+            values += condition.values
+            by_index = filter_sql(indexed_part(self._filter), "f", first=len(values) + 1)
+            values += by_index.values
+            sql = filtered_search.STATEMENT.format(
+                **parts,
+                condition=condition.condition,
+                by_index=by_index.condition,
+                wanted=bind(max(self.ef_search, 2 * self.k), "bigint"),
+                exactly="true" if settings is None else "false",
+                settings=_made(settings or {"hnsw.ef_search": "'40'"}),
+            )
+            return sql, values
         if settings is None:
             return _SEARCH_EXACTLY.format(**parts), values
-        made = [f"set_config('{name}', {bind(value, 'text')}, true)" for name, value in settings.items()]
-        made[0] += " AS first"
-        return _SEARCH_INDEX.format(settings=", ".join(made), **parts), values
+        bound = {name: bind(value, "text") for name, value in settings.items()}
+        return _SEARCH_INDEX.format(settings=_made(bound), **parts), values
 
     def _hit(self, row: asyncpg.Record, metric: Metric) -> Hit:
         distance: float = row["distance"]
@@ -240,11 +265,18 @@ class SearchVectors:
         )
 
 
-def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The nodes of a plan, from the top."""
-    yield plan
+def _made(settings: Mapping[str, str]) -> str:
+    """The settings, each by its name and a SQL expression, as columns; the first of them is called `first`."""
+    made = [f"set_config('{name}', {value}, true)" for name, value in settings.items()]
+    return ", ".join((f"{made[0]} AS first", *made[1:]))
+
+
+def _executed(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The nodes of a plan that had anything to do, from the top."""
+    if plan["Actual Loops"]:
+        yield plan
     for inner in plan.get("Plans", ()):
-        yield from _nodes(inner)
+        yield from _executed(inner)
 
 
 def _found(rows: Sequence[asyncpg.Record]) -> int:
