@@ -147,13 +147,14 @@ async def test_an_exact_filtered_search_equals_numpy(
 
 
 @pytest.mark.usefixtures("shares")
+@pytest.mark.parametrize("exact", [False, True])
 @pytest.mark.parametrize("document", [{"anywhere": 0.5}, {"anywhere": 0.01}, {"far": 0.5}])
 async def test_a_filtered_search_by_a_stored_vector_leaves_it_out(
-    service: httpx.AsyncClient, document: dict[str, Any]
+    service: httpx.AsyncClient, document: dict[str, Any], exact: bool
 ) -> None:
     [(field, share)] = document.items()
     number = int(np.flatnonzero(_matching(field, share) & (_ANYWHERE < 0.5))[0])
-    body = {"id": f"v{number:04}", "filter": document, "include": [], "k": 20}
+    body = {"id": f"v{number:04}", "filter": document, "include": [], "k": 20, "exact": exact}
     found = _ids((await service.post(_SEARCH, json=body)).json())
     expected = _nearest(_EMBEDDINGS[number], _matching(field, share) & (np.arange(NUMBER) != number), 20)
     assert len(set(found) & set(expected)) >= 0.95 * len(expected)
