@@ -23,8 +23,8 @@ from tests.embedding.tiny_model import DIMENSION
 Operation: TypeAlias = schemathesis.APIOperation[Any, Any, Any, Any]
 Case: TypeAlias = schemathesis.Case[Any]
 
-EXAMPLES = 25
-"""For each operation: about 350 requests to each service."""
+EXAMPLES = 12
+"""For each operation: about 170 requests to each service."""
 
 # No schema can say whether there is a vector, how a token is signed, or how long a collection's embeddings are.
 NOT_CHECKED: list[schemathesis.CheckFunction] = [positive_data_acceptance]
