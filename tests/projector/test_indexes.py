@@ -46,6 +46,7 @@ def test_lists_that_the_collection_names_are_taken(rows: int) -> None:
     assert lists_for(rows, _shape(lists=7), memory_mb=64) == 7
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("dimension", "vector_type", "m"), [(384, "vector", 16), (32, "vector", 48), (384, "halfvec", 16)]
 )

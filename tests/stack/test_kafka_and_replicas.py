@@ -69,6 +69,7 @@ def test_writes_go_through_kafka_to_a_replica_and_back_to_the_log(product: Stack
         assert found(edge, written.json()["consistency_token"]) == ["deneb"]
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("kafka_installed")
 async def test_a_broker_that_is_away_at_the_start_holds_nobody_up(product: StackUnderTest) -> None:
     async with prepared_kafka() as broker:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import NewPartitions
 
@@ -114,6 +115,7 @@ async def test_a_broker_that_is_away_is_named_in_one_sentence(way: Transport) ->
     assert (await way.relay_status()).feed == 1
 
 
+@pytest.mark.long
 async def test_partitions_that_somebody_else_added_are_refused_until_the_operator_decides(way: Transport) -> None:
     load = Load(way.log)
     async with (
