@@ -7,16 +7,15 @@ from collections.abc import AsyncIterator
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import ClientDisconnect
 
 from command_service.importing import ImportReport, OnError, import_lines
 from command_service.models import ImportAnswer, LineErrorAnswer
-from command_service.requests import CollectionName, Context, Service
+from command_service.requests import Context, Service, target_name
 from command_service.service import CommandService
-from events_schema.streams import DEFAULT_COLLECTION
 from shared.http.application import API_PREFIX, StrictRoute, permission
 from shared.http.problems import FieldError, ProblemError, documented
 from shared.principal import Permission
@@ -42,14 +41,6 @@ class ImportParameters(BaseModel):
     ] = None
 
 
-def _named(name: CollectionName) -> str:
-    return name
-
-
-def _default() -> str:
-    return DEFAULT_COLLECTION
-
-
 def import_router(prefix: str, *, named: bool) -> APIRouter:
     """The route under `prefix`; not `named`: that of the collection `default`."""
     router = APIRouter(prefix=f"{API_PREFIX}{prefix}", tags=["vectors"], route_class=StrictRoute)
@@ -66,7 +57,7 @@ def import_router(prefix: str, *, named: bool) -> APIRouter:
         service: Service,
         context: Context,
         parameters: Annotated[ImportParameters, Query()],
-        name: str = Depends(_named if named else _default),
+        name: str = target_name(named=named),
     ) -> Response:
         _check(request)
         # As long as lines come, it goes on: each wait for them has the limit that other requests have as a whole.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends, Header, Path, Request
 from pydantic import AfterValidator
@@ -16,6 +16,7 @@ from command_service.domain.commands import CommandContext, IdempotencyKey
 from command_service.domain.refusals import CollectionNotFoundError
 from command_service.service import CommandService
 from events_schema.base import EventMetadata
+from events_schema.streams import DEFAULT_COLLECTION
 from shared.http.fields import Name, VectorId
 from shared.http.problems import FieldError, ProblemError
 from shared.principal import Principal
@@ -116,3 +117,16 @@ async def live_collection(service: Service, context: Context, name: CollectionNa
     if found is None:
         raise CollectionNotFoundError(name)
     return found
+
+
+def _named(name: CollectionName) -> str:
+    return name
+
+
+def _default() -> str:
+    return DEFAULT_COLLECTION
+
+
+def target_name(*, named: bool) -> Any:
+    """The dependency that gives a route its collection's name: the path's, or `default` where the path has none."""
+    return Depends(_named if named else _default)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter
 from fastapi.responses import Response
 
 from command_service.domain.refusals import CollectionNotFoundError
@@ -17,11 +17,18 @@ from command_service.models import (
     SkippedAnswer,
     VectorWritten,
 )
-from command_service.requests import CollectionName, Context, IfMatch, Service, VectorIdPath, expected_version
+from command_service.requests import (
+    CollectionName,
+    Context,
+    IfMatch,
+    Service,
+    VectorIdPath,
+    expected_version,
+    target_name,
+)
 from command_service.restoring import Restored, Restoring
 from command_service.service import CommandService, WriteTarget, refused_alone
 from command_service.vector_routes import one_written
-from events_schema.streams import DEFAULT_COLLECTION
 from shared.http.application import API_PREFIX, StrictRoute, permission
 from shared.http.problems import documented
 from shared.principal import Permission
@@ -65,14 +72,6 @@ async def restore_collection(
     return Response(answer.model_dump_json(), media_type="application/json")
 
 
-def _named(name: CollectionName) -> str:
-    return name
-
-
-def _default() -> str:
-    return DEFAULT_COLLECTION
-
-
 def restore_vector_router(prefix: str, *, named: bool) -> APIRouter:
     """The route under `prefix`; not `named`: that of the collection `default`."""
     vectors = APIRouter(prefix=f"{API_PREFIX}{prefix}", tags=["history"], route_class=StrictRoute)
@@ -91,7 +90,7 @@ def restore_vector_router(prefix: str, *, named: bool) -> APIRouter:
         body: RestoreVectorRequest,
         service: Service,
         context: Context,
-        name: str = Depends(_named if named else _default),
+        name: str = target_name(named=named),
         if_match: IfMatch = None,
     ) -> Response:
         collection = await service.resolve(context.tenant, name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter
 from fastapi.responses import Response
 
 from command_service.domain.commands import CommandContext, DeleteVector, VectorOperation
@@ -20,10 +20,16 @@ from command_service.models import (
 )
 from command_service.outcomes import VectorsOutcome
 from command_service.preparation import check_embeddings, create_vector, patch_vector, prepare_batch, upsert_vector
-from command_service.requests import CollectionName, Context, IfMatch, Service, VectorIdPath, expected_version
+from command_service.requests import (
+    Context,
+    IfMatch,
+    Service,
+    VectorIdPath,
+    expected_version,
+    target_name,
+)
 from command_service.service import CommandService, refused_alone
 from command_service.texts import Destination, Inputs, destination
-from events_schema.streams import DEFAULT_COLLECTION
 from shared.beside_the_loop import beside_the_loop
 from shared.http.application import API_PREFIX, StrictRoute, permission
 from shared.http.problems import ProblemError, documented
@@ -38,19 +44,11 @@ _ANY = ("idempotency-key-reused", "collection-not-found", "collection-deleted", 
 _MAX_TRIES = 4
 
 
-def _named(name: CollectionName) -> str:
-    return name
-
-
-def _default() -> str:
-    return DEFAULT_COLLECTION
-
-
 def vector_router(prefix: str, *, named: bool) -> APIRouter:
     """The routes under `prefix`; not `named`: those of the collection `default`."""
     router = APIRouter(prefix=f"{API_PREFIX}{prefix}", tags=["vectors"], route_class=StrictRoute)
     writes = permission(Permission.VECTORS_WRITE)
-    name_of = Depends(_named if named else _default)
+    name_of = target_name(named=named)
     suffix = "" if named else " in the collection default"
 
     @router.post(

@@ -5,15 +5,14 @@ from __future__ import annotations
 import time
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Query
 from fastapi.responses import Response
 
-from events_schema.streams import DEFAULT_COLLECTION, vector_stream
+from events_schema.streams import vector_stream
 from query_service.errors import VectorNotFoundError
 from query_service.history import described
 from query_service.models import HistoryAnswer, HistoryParameters, include_of
 from query_service.requests import (
-    CollectionName,
     HistoryCursor,
     Service,
     Tokens,
@@ -21,6 +20,7 @@ from query_service.requests import (
     cursor_scope,
     demand_of,
     json_answer,
+    target_name,
 )
 from shared.http.application import API_PREFIX, StrictRoute, permission
 from shared.http.problems import documented
@@ -30,14 +30,6 @@ from shared.tokens import MalformedCursorError
 _PROBLEMS = ("malformed-token", "malformed-cursor", "wrong-database", "validation", "collection-not-found",
              "vector-not-found", "projection-parked", "not-fresh-enough", "dependency-unavailable",
              "timeout")  # fmt: skip
-
-
-def _named(name: CollectionName) -> str:
-    return name
-
-
-def _default() -> str:
-    return DEFAULT_COLLECTION
 
 
 def history_router(prefix: str, *, named: bool) -> APIRouter:
@@ -56,7 +48,7 @@ def history_router(prefix: str, *, named: bool) -> APIRouter:
         tokens: Tokens,
         cursor: HistoryCursor,
         parameters: Annotated[HistoryParameters, Query()],
-        target: str = Depends(_named if named else _default),
+        target: str = target_name(named=named),
     ) -> Response:
         demand = demand_of(tokens, parameters)
         collection_id = await service.collection_id(target, parameters.collection_id, demand)

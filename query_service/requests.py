@@ -13,6 +13,7 @@ from fastapi import Depends, Header, Path, Request
 from fastapi.responses import Response
 from orjson import dumps
 
+from events_schema.streams import DEFAULT_COLLECTION
 from query_service.freshness import Demand, read_tokens
 from query_service.service import QueryService
 from shared.http.fields import Name, VectorId
@@ -91,3 +92,16 @@ CollectionCursor = Annotated[dict[str, Any] | None, _position_in("collections")]
 def json_answer(document: dict[str, Any], *, etag: int | None = None) -> Response:
     headers = None if etag is None else {"ETag": f'"{etag}"'}
     return Response(dumps(document), media_type="application/json", headers=headers)
+
+
+def _named(name: CollectionName) -> str:
+    return name
+
+
+def _default() -> str:
+    return DEFAULT_COLLECTION
+
+
+def target_name(*, named: bool) -> Any:
+    """The dependency that gives a route its collection's name: the path's, or `default` where the path has none."""
+    return Depends(_named if named else _default)

@@ -6,12 +6,11 @@ import time
 from dataclasses import asdict
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Query
 from fastapi.responses import Response
 from orjson import Fragment
 
 from events_schema.embedding import Float32Array
-from events_schema.streams import DEFAULT_COLLECTION
 from query_service.errors import VectorNotFoundError
 from query_service.history import past_document, past_vector
 from query_service.models import (
@@ -29,7 +28,6 @@ from query_service.models import (
 from query_service.query_bus import Route
 from query_service.records import CountVectors, GetVector, ListVectors, StoredVector
 from query_service.requests import (
-    CollectionName,
     Service,
     Tokens,
     VectorCursor,
@@ -37,6 +35,7 @@ from query_service.requests import (
     cursor_scope,
     demand_of,
     json_answer,
+    target_name,
 )
 from query_service.search import Hit, Hits, Include, SearchVectors
 from query_service.service import QueryService
@@ -53,19 +52,11 @@ _ANY = ("malformed-token", "wrong-database", "validation", "collection-not-found
 _BODY = ("malformed-json", "body-too-large", "unsupported-media-type", "invalid-filter")
 
 
-def _named(name: CollectionName) -> str:
-    return name
-
-
-def _default() -> str:
-    return DEFAULT_COLLECTION
-
-
 def vector_router(prefix: str, *, named: bool) -> APIRouter:
     """The routes under `prefix`; not `named`: those of the collection `default`."""
     router = APIRouter(prefix=f"{API_PREFIX}{prefix}", tags=["vectors"], route_class=StrictRoute)
     reads = permission(Permission.VECTORS_READ)
-    target_of = Depends(_named if named else _default)
+    target_of = target_name(named=named)
     suffix = "" if named else " in the collection default"
 
     @router.post(
