@@ -9,8 +9,8 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
@@ -21,7 +21,7 @@ from aindusdb.local_stack import databases
 from aindusdb.local_stack.layout import DataFolder
 from aindusdb.local_stack.ports import HOST, free_port
 from aindusdb.local_stack.secrets import load_or_generate
-from aindusdb.local_stack.state import read_state
+from aindusdb.local_stack.state import StackState, read_state
 from benchmarks.figures import Target, arguments, conclude, say
 from benchmarks.lean_http import Load
 from benchmarks.stack import Stack, stack
@@ -32,6 +32,7 @@ CATCH_UP_SECONDS = 300.0
 ASSIGNMENT_SECONDS = 10.0
 TARGETS = (Target("three_to_one_ratio", 1.0), Target("refused", 0, at_most=True))
 
+_HEAD = "SELECT max(position) FROM events"
 _WATERMARK = "SELECT min(position) FROM projection_checkpoints"
 
 
@@ -63,7 +64,7 @@ def _measure(running: Stack, rounds: int, batches: int) -> dict[str, object]:
         # Each number comes first as often as the other.
         for count in sorted(rates, reverse=bool(number % 2)):
             with _more(count - 1, environment) as others:
-                load, seconds = _projected(running, [own, *others], state.read_dsn, batches)
+                load, seconds = asyncio.run(_projected(running, state, [own, *others], batches))
             refused += sum(load.refusals.values())
             rate = BATCH * batches / seconds
             say(f"{count} projectors: {rate:,.0f} events a second" + ("" if number else ", not counted"))
@@ -79,38 +80,41 @@ def _measure(running: Stack, rounds: int, batches: int) -> dict[str, object]:
     }
 
 
-def _projected(running: Stack, projectors: Sequence[int], read_dsn: str, batches: int) -> tuple[Load, float]:
+async def _projected(running: Stack, state: StackState, projectors: Sequence[int], batches: int) -> tuple[Load, float]:
     """Writes while the projectors stand still, for less than their session lasts; how long they take from then on."""
     path = vectors_path(running)
     vectors = np.random.default_rng(7).standard_normal((BATCH, DIMENSION)).astype(np.float32)
     bodies = [
         batch_request(running.command_url, path, f"v{number}", vectors, as_numbers=False) for number in range(batches)
     ]
-    _signal(projectors, signal.SIGSTOP)
+    async with _opened(state.events_dsn) as events, _opened(state.read_dsn) as read:
+        _signal(projectors, signal.SIGSTOP)
+        try:
+            load = await Load().run(running.command_url, bodies, BATCH_CONNECTIONS)
+            await asyncio.sleep(0.5)  # the relay sends the last of it
+            head = await events.fetchval(_HEAD)
+        finally:
+            _signal(projectors, signal.SIGCONT)
+        started = time.perf_counter()
+        while await read.fetchval(_WATERMARK) < head:
+            if time.perf_counter() - started > CATCH_UP_SECONDS:
+                raise SystemExit("the projectors do not catch up")
+            await asyncio.sleep(0.01)
+        return load, time.perf_counter() - started
+
+
+@asynccontextmanager
+async def _opened(dsn: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+    connection = await asyncpg.connect(dsn)
     try:
-        load = asyncio.run(Load().run(running.command_url, bodies, BATCH_CONNECTIONS))
-        time.sleep(0.5)  # the relay sends the last of it
+        yield connection
     finally:
-        _signal(projectors, signal.SIGCONT)
-    return load, asyncio.run(_catch_up(read_dsn, running.head_position()))
+        await connection.close()
 
 
 def _signal(processes: Sequence[int], number: signal.Signals) -> None:
     for pid in processes:
         os.kill(pid, number)
-
-
-async def _catch_up(read_dsn: str, head: int) -> float:
-    started = time.perf_counter()
-    connection = await asyncpg.connect(read_dsn)
-    try:
-        while await connection.fetchval(_WATERMARK) < head:
-            if time.perf_counter() - started > CATCH_UP_SECONDS:
-                raise SystemExit("the projectors do not catch up")
-            await asyncio.sleep(0.01)
-    finally:
-        await connection.close()
-    return time.perf_counter() - started
 
 
 @contextmanager
