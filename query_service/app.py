@@ -77,6 +77,7 @@ def create_app(settings: QuerySettings, registry: CollectorRegistry) -> FastAPI:
             events,
             feeds,
             embedder,
+            settings.max_answer_bytes,
         )
         ending = asyncio.create_task(_end_feeds(application, feeds))
         try:

@@ -28,6 +28,15 @@ class NotFiniteError(Exception):
     """The embedding, or a distance to it, is beyond what the collection's type and metric can hold."""
 
 
+class AnswerTooLargeError(Exception):
+    """In bytes: what was asked for takes `found`, an answer at most `limit`."""
+
+    def __init__(self, found: int, limit: int) -> None:
+        super().__init__(f"what was asked for takes {found} bytes, an answer has at most {limit}")
+        self.found = found
+        self.limit = limit
+
+
 class ProjectionParkedError(Exception):
     """`positions`: what the token's holder wrote and the projector had to set aside."""
 

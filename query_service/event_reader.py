@@ -25,11 +25,18 @@ _END = """
     SELECT coalesce((SELECT max(position) FROM events), 0) AS head, (SELECT log_id FROM log_identity) AS log_id
 """
 
+# A page ends before the first event that would make it larger than it may be; the first one is always brought.
 _HISTORY = f"""
 WITH log_end AS ({_END})
 SELECT l.head, l.log_id, e.* FROM log_end l LEFT JOIN LATERAL (
-    SELECT {EVENT_COLUMNS} FROM events
-    WHERE aggregate_id = $1 AND tenant = $2 AND version > $3 ORDER BY version LIMIT $4
+    SELECT * FROM (
+        SELECT *, count(*) OVER () AS found, row_number() OVER (ORDER BY version) AS number,
+               sum(pg_column_size(event_data)) OVER (ORDER BY version ROWS UNBOUNDED PRECEDING) AS bytes
+        FROM (
+            SELECT {EVENT_COLUMNS} FROM events
+            WHERE aggregate_id = $1 AND tenant = $2 AND version > $3 ORDER BY version LIMIT $4
+        ) page
+    ) bounded WHERE bytes <= $5 OR number = 1
 ) e ON true
 ORDER BY e.version
 """  # noqa: S608
@@ -80,6 +87,14 @@ class LogWindow:
     log_id: UUID
 
 
+@dataclass(frozen=True, slots=True)
+class HistoryPage:
+    """In order of version. `more`: others follow the last one."""
+
+    events: Sequence[RecordedEvent]
+    more: bool
+
+
 class EventReader:
     """`pool` is None where no event database is configured."""
 
@@ -93,20 +108,23 @@ class EventReader:
         return row["head"], row["log_id"]
 
     async def history(
-        self, stream: UUID, tenant: str, *, after_version: int, limit: int, demand: Demand
-    ) -> Reading[Sequence[RecordedEvent]]:
-        """The events of one stream in order of version.
+        self, stream: UUID, tenant: str, *, after_version: int, limit: int, max_bytes: int, demand: Demand
+    ) -> Reading[HistoryPage]:
+        """The events of one stream in order of version; fewer than `limit` if they would take more than `max_bytes`.
 
         Raises:
             NotFreshEnoughError, ForeignTokenError, EventLogUnavailableError
         """
-        return await self._covering(demand, _HISTORY, stream, tenant, after_version, limit)
+        snapshot, rows = await self._covering(demand, _HISTORY, stream, tenant, after_version, limit + 1, max_bytes)
+        events = [recorded_event(row) for row in rows[:limit]]
+        return Reading(snapshot, HistoryPage(events, more=bool(rows) and rows[0]["found"] > len(events)))
 
     async def backwards(
         self, stream: UUID, tenant: str, *, from_version: int, limit: int, demand: Demand
     ) -> Reading[Sequence[RecordedEvent]]:
         """The events of one stream up to a version, the last first."""
-        return await self._covering(demand, _BACKWARDS, stream, tenant, from_version, limit)
+        snapshot, rows = await self._covering(demand, _BACKWARDS, stream, tenant, from_version, limit)
+        return Reading(snapshot, [recorded_event(row) for row in rows])
 
     async def knows_collection(self, collection_id: UUID, tenant: str) -> bool:
         """Whether the tenant has, or had, a collection with this id."""
@@ -132,12 +150,12 @@ class EventReader:
         if self._pool is not None:
             self._pool.terminate()
 
-    async def _covering(self, demand: Demand, sql: str, *values: object) -> Reading[Sequence[RecordedEvent]]:
+    async def _covering(self, demand: Demand, sql: str, *values: object) -> tuple[Snapshot, Sequence[asyncpg.Record]]:
         while True:
             rows = await self._run(lambda connection: connection.fetch(sql, *values))
             snapshot = Snapshot(rows[0]["head"], rows[0]["head"], rows[0]["log_id"])
             if demand.covered_by(snapshot):
-                return Reading(snapshot, [recorded_event(row) for row in rows if row["position"] is not None])
+                return snapshot, [row for row in rows if row["position"] is not None]
             if time.monotonic() >= demand.deadline:
                 raise demand.not_met(snapshot)
             await asyncio.sleep(min(_PAUSE_SECONDS, max(demand.deadline - time.monotonic(), 0)))

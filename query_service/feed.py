@@ -24,7 +24,7 @@ from query_service.errors import (
 )
 from query_service.event_reader import EventReader
 from query_service.history import described
-from query_service.search import Include
+from query_service.parts import Include
 from query_service.settings import QuerySettings
 
 _MESSAGE_ID = re.compile(r"(\d{1,18})(?:@([0-9a-f-]{36}))?\Z")
@@ -111,7 +111,7 @@ class Feeds:
                 if window.log_id != log_id:
                     return
                 for event in window.events:
-                    data = orjson.dumps(described(event, selection.include)).decode()
+                    data = orjson.dumps(described(event, selection.include), option=orjson.OPT_SERIALIZE_NUMPY).decode()
                     yield f"id: {event.position}@{log_id}\nevent: {event.event_type}\ndata: {data}\n\n".encode()
                     told_at = time.monotonic()
                 position = window.through

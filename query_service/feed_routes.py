@@ -57,9 +57,8 @@ async def feed(
     if parameters.collection is not None or collection_id is not None:
         demand = Demand((), time.monotonic())
         collection_id = await service.collection_id(parameters.collection or "", collection_id, demand)
-    selection = Selection(
-        service.principal.tenant, collection_id, parameters.type or None, include_of(parameters.include)
-    )
+    include = include_of(parameters.include, parameters.embedding_format)
+    selection = Selection(service.principal.tenant, collection_id, parameters.type or None, include)
     messages = await service.feeds.open(selection, start, parameter)
     request.state.time_limit.reschedule(None)
     return StreamingResponse(messages, media_type=EVENT_STREAM, headers={"Cache-Control": "no-store"})

@@ -100,8 +100,8 @@ nearest AS (
 )
 SELECT c.low, c.high, c.log_id, {{is_there}} AS is_there, (SELECT scan FROM found) AS scan, h.*
 FROM checkpoints c LEFT JOIN LATERAL (
-    SELECT nearest.id, nearest.distance, r.version{{columns}}
-    FROM nearest JOIN {{records}} r ON r.id = nearest.id{{embedding_join}}
+    {{hits_from}}SELECT nearest.id, nearest.distance, r.version{{columns}}
+    FROM nearest JOIN {{records}} r ON r.id = nearest.id{{embedding_join}}{{hits_to}}
 ) h ON true
 ORDER BY h.distance, h.id
 """  # noqa: S608

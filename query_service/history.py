@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
+import orjson
+
 from events_schema.base import RecordedEvent
-from events_schema.embedding import StoredEmbedding, decode
+from events_schema.embedding import StoredEmbedding
 from events_schema.registry import decode_event
 from events_schema.streams import vector_stream
 from events_schema.upcasters import UnreadableEventError
@@ -15,9 +17,11 @@ from events_schema.vectors import VectorCreated, VectorDeleted, VectorUpdated
 from query_service.errors import VectorNotFoundError, VersionNotFoundError
 from query_service.event_reader import EventReader
 from query_service.freshness import Demand
-from query_service.search import Include
+from query_service.parts import Include
 from query_service.snapshot import Reading
 from shared.past_vectors import CHUNK_EVENTS, BackwardFold, PastState
+
+_ANY_VERSION = 2**31 - 1
 
 
 async def past_vector(
@@ -57,22 +61,19 @@ async def _check_version(
             raise VersionNotFoundError(vector_id, version, deleted=True)
         return
     stream = vector_stream(collection_id, vector_id)
-    first = await events.history(stream, tenant, after_version=0, limit=1, demand=demand)
-    if not first.found:
+    last = await events.backwards(stream, tenant, from_version=_ANY_VERSION, limit=1, demand=demand)
+    if not last.found:
         raise VectorNotFoundError(vector_id)
     raise VersionNotFoundError(vector_id, version, deleted=False)
 
 
 def past_document(state: PastState, include: Include) -> dict[str, Any]:
     """As the API shows a vector, without what was not asked for."""
-    parts = {
-        "content": state.content if include.content else None,
-        "metadata": state.metadata if include.metadata else None,
-        "embedding": decode(state.embeddings[0].data).tolist() if include.embedding else None,
-    }
+    stored = state.embeddings[0].data
+    metadata = orjson.dumps(include.fields.of(state.metadata)).decode()
     return {
         "id": state.id,
-        **{name: value for name, value in parts.items() if getattr(include, name)},
+        **include.shown(state.content, metadata, stored),
         "version": state.version,
         "created_at": state.created_at,
         "updated_at": state.updated_at,
@@ -113,7 +114,7 @@ def _contents(event: RecordedEvent, include: Include) -> dict[str, Any]:
         if wanted and name in changed
     }
     if include.embedding and stored:
-        data["embedding"] = decode(stored[0].data).tolist()
+        data["embedding"] = include.formatted(stored[0].data)
     return {
         "id": decoded.id,
         "changed": ["embedding" if name == "embeddings" else name for name in changed],

@@ -59,18 +59,20 @@ def history_router(prefix: str, *, named: bool) -> APIRouter:
         tenant = service.principal.tenant
         began = time.monotonic()
         reading = await service.events.history(
-            stream, tenant, after_version=after_version, limit=parameters.limit + 1, demand=demand
-        )
-        if not reading.found and cursor is None:
+            stream, tenant, after_version=after_version, limit=parameters.limit,
+            max_bytes=service.max_answer_bytes, demand=demand,
+        )  # fmt: skip
+        page = reading.found.events
+        if not page and cursor is None:
             raise VectorNotFoundError(vector_id)
-        page = reading.found[: parameters.limit]
         next_cursor = None
-        if len(reading.found) > len(page):
+        if reading.found.more:
             key = {"stream": stream.hex, "after": page[-1].version}
             next_cursor = service.signer.sign_cursor(cursor_scope(tenant, "history"), key)
+        include = include_of(parameters.include, parameters.embedding_format)
         return json_answer(
             {
-                "items": [described(event, include_of(parameters.include)) for event in page],
+                "items": [described(event, include) for event in page],
                 "next_cursor": next_cursor,
                 "freshness": service.freshness(reading.snapshot, began, parked=0),
             }

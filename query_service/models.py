@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
@@ -15,14 +15,18 @@ from events_schema.embedding import EmbeddingSpec
 from events_schema.registry import EVENT_TYPES
 from query_service.freshness import DEFAULT_TIMEOUT_MS, MAX_STALENESS_MS, MAX_TIMEOUT_MS
 from query_service.index_scans import DEFAULT_EF_SEARCH, MAX_EF_SEARCH
-from query_service.search import MAX_K, Include
+from query_service.metadata_fields import MetadataFields, Path, ordered
+from query_service.parts import EmbeddingFormat, Include
+from query_service.search import MAX_K
 from shared.embedding_input import EmbeddingInput
 from shared.http.fields import Name, VectorId, example
+from shared.read_model.fields import InvalidFieldError, parse_metadata_field
 from shared.read_model.filters import InvalidFilterError
 from shared.strict_json import JsonValueError, MalformedJsonError, check_text, parse_json
 
 DEFAULT_PAGE = 100
 MAX_PAGE = 1_000
+MAX_FIELDS = 100
 
 
 MAX_QUERY_BYTES = 32 * 1024
@@ -45,6 +49,24 @@ def _query(value: str) -> str:
 
 
 Part = Literal["content", "metadata", "embedding"]
+_PARTS = get_args(Part)
+_OF_METADATA = "metadata."
+
+
+def _part_or_field(value: str) -> str:
+    if value in _PARTS:
+        return value
+    if not value.startswith(_OF_METADATA):
+        raise PydanticCustomError(
+            "part", "a part is {parts} or a field of the metadata, such as metadata.lang", {"parts": ", ".join(_PARTS)}
+        )
+    try:
+        parse_metadata_field(value.removeprefix(_OF_METADATA))
+    except InvalidFieldError as error:
+        raise PydanticCustomError("part", "{fault}", {"fault": str(error)}) from error
+    return value
+
+
 TimeoutMs = Annotated[int, Field(ge=0, le=MAX_TIMEOUT_MS, description="How long to wait for the consistency token.")]
 MaxStalenessMs = Annotated[
     int,
@@ -82,6 +104,32 @@ MinScore = Annotated[float, Field(allow_inf_nan=False, description="Hits below a
 Explain = Annotated[bool, Field(description="Answer also how the hits were found, and how long each step took.")]
 Token = Annotated[str, Field(description="As the header X-Consistency-Token.")]
 Parts = Annotated[list[Part], Field(description="What is answered of each vector.")]
+_PartOrField = Annotated[
+    str,
+    AfterValidator(_part_or_field),
+    Field(json_schema_extra={"anyOf": [{"enum": list(_PARTS)}, {"pattern": r"^metadata\.[^.]"}]}),
+]
+Included = Annotated[
+    list[_PartOrField],
+    Field(
+        max_length=MAX_FIELDS,
+        description="What is answered of each vector: content, metadata, embedding, or fields of the metadata, named "
+        "as in a filter: metadata.lang, metadata.author.name.",
+        examples=[["content", "metadata.lang"]],
+    ),
+]
+Excluded = Annotated[
+    list[_PartOrField],
+    Field(
+        max_length=MAX_FIELDS,
+        description="What of that is left out: parts, or fields of the metadata.",
+        examples=[["metadata.notes"]],
+    ),
+]
+ShownEmbedding = Annotated[
+    EmbeddingFormat,
+    Field(description="How embeddings are answered: numbers, or the base64 of little-endian 32-bit floats."),
+]
 
 # Parsed by its own parser, which says of each fault where it is.
 Filter = Annotated[
@@ -100,8 +148,35 @@ Filter = Annotated[
 DEFAULT_PARTS: tuple[Part, ...] = ("content", "metadata")
 
 
-def include_of(parts: Sequence[Part]) -> Include:
-    return Include(content="content" in parts, metadata="metadata" in parts, embedding="embedding" in parts)
+def include_of(parts: Sequence[Part], embedding_format: EmbeddingFormat) -> Include:
+    return Include(
+        content="content" in parts,
+        metadata="metadata" in parts,
+        embedding="embedding" in parts,
+        embedding_format=embedding_format,
+    )
+
+
+def _fields_in(names: Sequence[str]) -> tuple[Path, ...]:
+    found = (name.removeprefix(_OF_METADATA) for name in names if name.startswith(_OF_METADATA))
+    return ordered(parse_metadata_field(name).path for name in found)
+
+
+class _ShownParts(BaseModel):
+    include: Included = list(DEFAULT_PARTS)
+    exclude: Excluded = []
+    embedding_format: ShownEmbedding = "numbers"
+
+    def parts(self) -> Include:
+        left = set(self.include) - set(self.exclude)
+        only = None if "metadata" in self.include else _fields_in(self.include)
+        return Include(
+            content="content" in left,
+            metadata=("metadata" in self.include or bool(only)) and "metadata" not in self.exclude,
+            embedding="embedding" in left,
+            fields=MetadataFields(only, _fields_in(self.exclude)),
+            embedding_format=self.embedding_format,
+        )
 
 
 class _ReadBody(BaseModel):
@@ -113,7 +188,7 @@ class _ReadBody(BaseModel):
     filter: Filter = None
 
 
-class SearchRequest(_ReadBody):
+class SearchRequest(_ShownParts, _ReadBody):
     """One of `embedding`, `query` and `id` says what to look for."""
 
     model_config = example(
@@ -128,7 +203,6 @@ class SearchRequest(_ReadBody):
     ef_search: EfSearch = DEFAULT_EF_SEARCH
     exact: Exact = False
     min_score: MinScore | None = None
-    include: Parts = list(DEFAULT_PARTS)
     explain: Explain = False
 
     @model_validator(mode="after")
@@ -161,7 +235,7 @@ class ListParameters(ReadParameters):
     cursor: Annotated[str, Field(description="The `next_cursor` of the page before.")] | None = None
 
 
-class SearchParameters(ReadParameters):
+class SearchParameters(_ShownParts, ReadParameters):
     """As in the body of a search by text."""
 
     query: QueryText
@@ -171,7 +245,6 @@ class SearchParameters(ReadParameters):
     ef_search: EfSearch = DEFAULT_EF_SEARCH
     exact: Exact = False
     min_score: MinScore | None = None
-    include: Parts = list(DEFAULT_PARTS)
     explain: Explain = False
 
     def as_request(self) -> SearchRequest:
@@ -200,8 +273,7 @@ PastCollection = Annotated[
 ]
 
 
-class GetVectorParameters(ReadParameters):
-    include: Parts = list(DEFAULT_PARTS)
+class GetVectorParameters(_ShownParts, ReadParameters):
     version: PastVersion | None = None
     collection_id: PastCollection | None = None
 
@@ -214,6 +286,7 @@ class GetVectorParameters(ReadParameters):
 
 class HistoryParameters(ListParameters):
     include: Parts = list(DEFAULT_PARTS)
+    embedding_format: ShownEmbedding = "numbers"
     collection_id: PastCollection | None = None
 
 
@@ -228,6 +301,7 @@ class FeedParameters(BaseModel):
     collection_id: Annotated[UUID | None, Field(description="Only events of this collection.")] = None
     type: Annotated[list[str], Field(max_length=20, description="Only events of these types.")] = []
     include: Parts = list(DEFAULT_PARTS)
+    embedding_format: ShownEmbedding = "numbers"
 
     @model_validator(mode="after")
     def _known(self) -> Self:
@@ -244,8 +318,8 @@ class FeedParameters(BaseModel):
         return self
 
 
-class ListVectorsParameters(ListParameters):
-    include: Parts = list(DEFAULT_PARTS)
+class ListVectorsParameters(_ShownParts, ListParameters):
+    pass
 
 
 class FreshnessAnswer(BaseModel):
@@ -268,7 +342,10 @@ Distance = Annotated[
 Version = Annotated[int, Field(description="It counts the vector's events, from 1.")]
 Content = Annotated[str | None, Field(description="Absent unless included.")]
 Metadata = Annotated[dict[str, Any] | None, Field(description="Absent unless included.")]
-Embedding = Annotated[list[float] | None, Field(description="Absent unless included.")]
+Embedding = Annotated[
+    list[float] | str | None,
+    Field(description="Absent unless included; as `embedding_format` says."),
+]
 Position = Annotated[int, Field(description="Of the last event in the log that changed it.")]
 NextCursor = Annotated[str | None, Field(description="Where the next page begins; null on the last one.")]
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from query_service.errors import (
+    AnswerTooLargeError,
     BeyondTheHeadError,
     CollectionNotFoundError,
     DimensionMismatchError,
@@ -49,6 +50,8 @@ def problem_of(error: Exception) -> ProblemError | None:
             return _of_field("zero-vector", "/embedding", str(error))
         case NotFiniteError():
             return _of_field("not-finite", "/embedding", str(error))
+        case AnswerTooLargeError():
+            return ProblemError("answer-too-large", str(error), found=error.found, limit=error.limit)
         case CollectionNotFoundError():
             return ProblemError("collection-not-found", str(error))
         case VectorNotFoundError():

@@ -5,24 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import asyncpg
 
+from query_service.binding import Binder, binder
 from query_service.catalogue import LiveCollection
 from query_service.filter_sql import filter_sql
-from query_service.search import Include
+from query_service.parts import DEFAULT_MAX_ANSWER_BYTES, Include, stored_text
 from query_service.snapshot import CHECKPOINTS, Reading, snapshot_of
 from shared.postgres import Connection
 from shared.read_model.conditions import EVERYTHING, Filter
 from shared.tokens import MalformedCursorError
 
-_COLUMNS = "r.id, r.content, r.metadata, r.version, r.created_at, r.updated_at, r.position"
-
 _GET = """
 WITH checkpoints AS ({checkpoints})
 SELECT c.low, c.high, c.log_id, v.*
 FROM checkpoints c LEFT JOIN (
-    SELECT {columns} FROM {records} r{embedding_join} WHERE r.id = $1
+    SELECT r.id, r.version, r.created_at, r.updated_at, r.position{columns}
+    FROM {records} r{embedding_join} WHERE r.id = $1
 ) v ON true
 """
 
@@ -31,10 +32,19 @@ _LIST = """
 WITH checkpoints AS ({checkpoints})
 SELECT c.low, c.high, c.log_id, v.*
 FROM checkpoints c LEFT JOIN LATERAL (
-    SELECT {columns} FROM {records} r{embedding_join} WHERE r.id > $1 ORDER BY r.id LIMIT $2
+    {page_from}SELECT r.id, r.version, r.created_at, r.updated_at, r.position{columns}
+    FROM {records} r{embedding_join} WHERE r.id > $1 ORDER BY r.id LIMIT $2{page_to}
 ) v ON true
 ORDER BY v.id
 """
+
+# Where a page may be larger than an answer, it ends before the first vector that would make it so; the first is always
+# brought. OFFSET 0 keeps a part from being made once to be measured and once to be answered.
+_BOUNDED_FROM = """SELECT * FROM (SELECT *, count(*) OVER () AS found,
+           sum({row_bytes}) OVER (ORDER BY id ROWS UNBOUNDED PRECEDING) AS bytes,
+           row_number() OVER (ORDER BY id) AS number FROM (
+    """
+_BOUNDED_TO = """ OFFSET 0) parts) bounded WHERE bytes <= {max_bytes} OR number = 1"""
 
 _COUNT = """
 WITH checkpoints AS ({checkpoints})
@@ -45,7 +55,7 @@ FROM checkpoints c
 
 @dataclass(frozen=True, slots=True)
 class StoredVector:
-    """`metadata` is JSON text. What was not asked for is None."""
+    """`metadata` is JSON text, `embedding` base64 of little-endian float32. What was not asked for is None."""
 
     id: str
     content: str | None
@@ -54,7 +64,7 @@ class StoredVector:
     created_at: datetime
     updated_at: datetime
     position: int
-    embedding: Sequence[float] | None
+    embedding: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,20 +81,23 @@ class GetVector:
     include: Include
 
     async def read(self, connection: Connection, collection: LiveCollection) -> Reading[StoredVector | None]:
-        row = await connection.fetchrow(_select(_GET, collection, self.include), self.id)
+        values: list[Any] = [self.id]
+        sql = _GET.format(**_parts_sql(collection, self.include, binder(values)))
+        row = await connection.fetchrow(sql, *values)
         assert row is not None
-        return Reading(snapshot_of(row), None if row["id"] is None else _stored(row))
+        return Reading(snapshot_of(row), None if row["id"] is None else _stored(row, self.include))
 
 
 @dataclass(frozen=True, slots=True)
 class ListVectors:
     """The vectors whose ids follow `after`, which need not exist. `of_collection` is the id, in hex, of the collection
-    that an earlier page came from."""
+    that an earlier page came from. A page that would take more than `max_bytes` is shorter than `limit`."""
 
     after: str
     of_collection: str | None
     limit: int
     include: Include
+    max_bytes: int = DEFAULT_MAX_ANSWER_BYTES
 
     async def read(self, connection: Connection, collection: LiveCollection) -> Reading[VectorPage]:
         """
@@ -93,10 +106,20 @@ class ListVectors:
         """
         if self.of_collection not in (None, collection.collection_id.hex):
             raise MalformedCursorError("the cursor belongs to another list")
-        sql = _select(_LIST, collection, self.include)
-        rows = await connection.fetch(sql, self.after, self.limit + 1)
-        vectors = [_stored(row) for row in rows[: self.limit] if row["id"] is not None]
-        return Reading(snapshot_of(rows[0]), VectorPage(vectors, more=len(rows) > self.limit))
+        values: list[Any] = [self.after, self.limit + 1]
+        bind = binder(values)
+        dimension = collection.embedding_spec.dimension
+        bounded = self.include.may_exceed(self.max_bytes, self.limit + 1, dimension)
+        page = {"page_from": "", "page_to": ""}
+        if bounded:
+            page = {
+                "page_from": _BOUNDED_FROM.format(row_bytes=self.include.row_bytes(dimension)),
+                "page_to": _BOUNDED_TO.format(max_bytes=bind(self.max_bytes, "bigint")),
+            }
+        rows = await connection.fetch(_LIST.format(**_parts_sql(collection, self.include, bind), **page), *values)
+        found = rows[0]["found"] if bounded and rows[0]["id"] is not None else len(rows)
+        vectors = [_stored(row, self.include) for row in rows[: self.limit] if row["id"] is not None]
+        return Reading(snapshot_of(rows[0]), VectorPage(vectors, more=found > max(len(vectors), 1)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,24 +143,24 @@ class CountVectors:
         return int(payload)
 
 
-def _select(template: str, collection: LiveCollection, include: Include) -> str:
-    join = f" LEFT JOIN {collection.embeddings} e ON e.id = r.id" if include.embedding else ""
-    return template.format(
-        checkpoints=CHECKPOINTS,
-        columns=f"{_COLUMNS}, e.embedding" if include.embedding else f"{_COLUMNS}, NULL AS embedding",
-        records=collection.records,
-        embedding_join=join,
-    )
+def _parts_sql(collection: LiveCollection, include: Include, bind: Binder) -> dict[str, str]:
+    join = f" LEFT JOIN {collection.embeddings} v ON v.id = r.id" if include.embedding else ""
+    return {
+        "checkpoints": CHECKPOINTS,
+        "columns": include.columns(bind),
+        "records": collection.records,
+        "embedding_join": join,
+    }
 
 
-def _stored(row: asyncpg.Record) -> StoredVector:
+def _stored(row: asyncpg.Record, include: Include) -> StoredVector:
     return StoredVector(
         id=row["id"],
         content=row["content"],
-        metadata=row["metadata"],
+        metadata=include.narrowed(row["metadata"]),
         version=row["version"],
         created_at=row["created_at"],
         updated_at=row["updated_at"],
         position=row["position"],
-        embedding=row["embedding"].to_list() if row["embedding"] is not None else None,
+        embedding=stored_text(row["embedding"]),
     )

@@ -6,12 +6,14 @@ malformed is refused ahead of what is invalid.
 
 from __future__ import annotations
 
+import asyncio
 import time
+from dataclasses import dataclass
 from typing import Annotated, Any, Protocol
 
 from fastapi import Depends, Header, Path, Request
 from fastapi.responses import Response
-from orjson import dumps
+from orjson import OPT_SERIALIZE_NUMPY, dumps
 
 from events_schema.streams import DEFAULT_COLLECTION
 from query_service.freshness import Demand, read_tokens
@@ -30,14 +32,26 @@ CollectionName = Annotated[Name, Path(description="The collection's name.", exam
 VectorIdPath = Annotated[VectorId, Path(alias="id", description="The vector's id.", examples=["a-1"])]
 
 
-async def _tokens(
+_SHARE_FOR_WAITING = 0.9
+"""Of the time that a request has left: what it has waited for must still be read and answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """The tokens that a request carries, and until when (monotonic time) it can wait for them at most."""
+
+    tokens: tuple[ConsistencyToken, ...]
+    latest: float
+
+
+async def _carried(
     request: Request,
     service: Service,
     header: Annotated[
         str | None,
         Header(alias="X-Consistency-Token", description="Up to 8 tokens, comma-separated; the answer covers all."),
     ] = None,
-) -> tuple[ConsistencyToken, ...]:
+) -> Carried:
     texts = [*request.headers.getlist("x-consistency-token"), *request.query_params.getlist("consistency_token")]
     if request.method == "POST" and await request.body():
         document = await request.json()
@@ -49,10 +63,17 @@ async def _tokens(
         )
         if isinstance(field, str):
             texts.append(field)
-    return read_tokens(service.signer, service.principal.tenant, texts)
+    return Carried(read_tokens(service.signer, service.principal.tenant, texts), _latest(request))
 
 
-Tokens = Annotated[tuple[ConsistencyToken, ...], Depends(_tokens)]
+def _latest(request: Request) -> float:
+    limit: asyncio.Timeout = request.state.time_limit
+    ends = limit.when()
+    left = float("inf") if ends is None else ends - asyncio.get_running_loop().time()
+    return time.monotonic() + _SHARE_FOR_WAITING * left
+
+
+Tokens = Annotated[Carried, Depends(_carried)]
 
 
 class Freshness(Protocol):
@@ -65,9 +86,10 @@ class Freshness(Protocol):
     def max_staleness_ms(self) -> int | None: ...
 
 
-def demand_of(tokens: tuple[ConsistencyToken, ...], wanted: Freshness) -> Demand:
+def demand_of(carried: Carried, wanted: Freshness) -> Demand:
     staleness = None if wanted.max_staleness_ms is None else wanted.max_staleness_ms / 1000
-    return Demand(tokens, time.monotonic() + wanted.timeout_ms / 1000, staleness)
+    deadline = min(time.monotonic() + wanted.timeout_ms / 1000, carried.latest)
+    return Demand(carried.tokens, deadline, staleness)
 
 
 def cursor_scope(tenant: str, kind: str) -> str:
@@ -91,7 +113,7 @@ CollectionCursor = Annotated[dict[str, Any] | None, _position_in("collections")]
 
 def json_answer(document: dict[str, Any], *, etag: int | None = None) -> Response:
     headers = None if etag is None else {"ETag": f'"{etag}"'}
-    return Response(dumps(document), media_type="application/json", headers=headers)
+    return Response(dumps(document, option=OPT_SERIALIZE_NUMPY), media_type="application/json", headers=headers)
 
 
 def _named(name: CollectionName) -> str:

@@ -16,11 +16,13 @@ import orjson
 from events_schema.collections import Metric
 from events_schema.embedding import EmbeddingSpec, Float32Array
 from query_service import filtered_search
+from query_service.binding import Binder, binder
 from query_service.catalogue import LiveCollection
 from query_service.errors import DimensionMismatchError, NotFiniteError, ZeroVectorError
 from query_service.filter_sql import filter_sql
 from query_service.index_scans import filtered_scan_settings, scan_settings
 from query_service.metrics import QueryMetrics
+from query_service.parts import DEFAULT_MAX_ANSWER_BYTES, Include, check_answer_bytes, stored_text
 from query_service.snapshot import CHECKPOINTS, Reading, snapshot_of
 from shared.embedding.errors import ModelMismatchError
 from shared.embedding_input import EmbeddingFault, embedding_fault
@@ -38,14 +40,14 @@ WITH checkpoints AS ({checkpoints}),
 settings AS MATERIALIZED (SELECT {settings})
 SELECT c.low, c.high, c.log_id, {is_there} AS is_there, 'index' AS scan, h.*
 FROM checkpoints c LEFT JOIN LATERAL (
-    SELECT nearest.id, nearest.distance, r.version{columns}
+    {hits_from}SELECT nearest.id, nearest.distance, r.version{columns}
     FROM settings CROSS JOIN LATERAL (
         SELECT e.id, e.embedding {operator} {embedding} AS distance
         FROM {embeddings} e
         WHERE settings.first IS NOT NULL{excluded}
         ORDER BY e.embedding {operator} {embedding} LIMIT {k}
     ) nearest
-    JOIN {records} r ON r.id = nearest.id{embedding_join}
+    JOIN {records} r ON r.id = nearest.id{embedding_join}{hits_to}
 ) h ON true
 ORDER BY h.distance, h.id
 """
@@ -55,32 +57,33 @@ _SEARCH_EXACTLY = """
 WITH checkpoints AS ({checkpoints})
 SELECT c.low, c.high, c.log_id, {is_there} AS is_there, 'exact' AS scan, h.*
 FROM checkpoints c LEFT JOIN LATERAL (
-    SELECT nearest.id, nearest.distance, r.version{columns}
+    {hits_from}SELECT nearest.id, nearest.distance, r.version{columns}
     FROM (
         SELECT e.id, (e.embedding {operator} {embedding}) + 0 AS distance
         FROM {embeddings} e
         WHERE true{excluded}
         ORDER BY distance, e.id LIMIT {k}
     ) nearest
-    JOIN {records} r ON r.id = nearest.id{embedding_join}
+    JOIN {records} r ON r.id = nearest.id{embedding_join}{hits_to}
 ) h ON true
 ORDER BY h.distance, h.id
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Include:
-    """Which parts of a vector the answer brings."""
-
-    content: bool = True
-    metadata: bool = True
-    embedding: bool = False
+# Where the hits may be larger than an answer, none of their parts are read once it is known that they are: without the
+# parts they are few bytes. OFFSET 0 keeps a part from being made once to be measured and once to be answered.
+_BOUNDED_FROM = """SELECT id, distance, version, bytes, CASE WHEN bytes <= {max_bytes} THEN content END AS content,
+           CASE WHEN bytes <= {max_bytes} THEN metadata END AS metadata,
+           CASE WHEN bytes <= {max_bytes} THEN embedding END AS embedding
+    FROM (SELECT *, sum({row_bytes}) OVER () AS bytes FROM (
+    """
+_BOUNDED_TO = """ OFFSET 0) parts) bounded"""
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """`distance` as pgvector gives it, lower is nearer; `score`: higher is nearer. `metadata` is JSON text.
-    What was not asked for is None."""
+    """`distance` as pgvector gives it, lower is nearer; `score`: higher is nearer. `metadata` is JSON text, `embedding`
+    base64 of little-endian float32. What was not asked for is None."""
 
     id: str
     score: float
@@ -88,7 +91,7 @@ class Hit:
     version: int
     content: str | None
     metadata: str | None
-    embedding: Sequence[float] | None
+    embedding: str | None
 
 
 _HIT_FIELDS = tuple(field.name for field in fields(Hit))
@@ -123,6 +126,7 @@ class SearchVectors:
     metrics: QueryMetrics
     explain: bool = False
     spec: EmbeddingSpec | None = None
+    max_bytes: int = DEFAULT_MAX_ANSWER_BYTES
 
     async def read(self, connection: Connection, collection: LiveCollection) -> Reading[Hits | None]:
         """None: the stored vector is not there.
@@ -130,6 +134,7 @@ class SearchVectors:
         Raises:
             DimensionMismatchError, NotFiniteError, ZeroVectorError: the embedding is none of the collection's kind.
             ModelMismatchError: the collection's model was changed since the origin was embedded.
+            AnswerTooLargeError: the hits take more than `max_bytes`.
         """
         if self.spec not in (None, collection.embedding_spec):
             raise ModelMismatchError(collection.embedding_spec, "and the query was embedded before they became that")
@@ -146,6 +151,8 @@ class SearchVectors:
         if not rows[0]["is_there"]:
             return Reading(snapshot_of(rows[0]), None)
         hits = [self._hit(row, collection.metric) for row in rows if row["id"] is not None]
+        if hits and self._is_bounded(collection):
+            check_answer_bytes(rows[0]["bytes"], self.max_bytes)
         if self.min_score is not None:
             hits = [hit for hit in hits if hit.score >= self.min_score]
         self.metrics.searches.labels(kind).inc()
@@ -202,16 +209,7 @@ class SearchVectors:
     def statement(self, collection: LiveCollection, settings: Mapping[str, str] | None) -> tuple[str, list[Any]]:
         """The SQL and its parameters' values: through the index, scanned by these settings, or exactly."""
         values: list[Any] = []
-
-        def bind(value: Any, sql_type: str) -> str:
-            values.append(value)
-            return f"${len(values)}::{sql_type}"
-
-        columns = (
-            (", r.content" if self.include.content else ", NULL::text AS content")
-            + (", r.metadata" if self.include.metadata else ", NULL::jsonb AS metadata")
-            + (", v.embedding" if self.include.embedding else ", NULL AS embedding")
-        )
+        bind = binder(values)
         if isinstance(self.origin, str):
             vector_id = bind(self.origin, "text")
             is_there = f"EXISTS (SELECT FROM {collection.embeddings} WHERE id = {vector_id})"
@@ -223,7 +221,8 @@ class SearchVectors:
             "checkpoints": CHECKPOINTS,
             "is_there": is_there,
             "excluded": excluded,
-            "columns": columns,
+            "columns": self.include.columns(bind),
+            **self._bounds(collection, bind),
             "operator": DISTANCE_OPERATORS[collection.metric],
             "embedding": embedding,
             "k": bind(self.k, "bigint"),
@@ -250,6 +249,16 @@ class SearchVectors:
         bound = {name: bind(value, "text") for name, value in settings.items()}
         return _SEARCH_INDEX.format(settings=_made(bound), **parts), values
 
+    def _is_bounded(self, collection: LiveCollection) -> bool:
+        return self.include.may_exceed(self.max_bytes, self.k, collection.embedding_spec.dimension)
+
+    def _bounds(self, collection: LiveCollection, bind: Binder) -> dict[str, str]:
+        if not self._is_bounded(collection):
+            return {"hits_from": "", "hits_to": ""}
+        row_bytes = self.include.row_bytes(collection.embedding_spec.dimension)
+        hits_from = _BOUNDED_FROM.format(row_bytes=row_bytes, max_bytes=bind(self.max_bytes, "bigint"))
+        return {"hits_from": hits_from, "hits_to": _BOUNDED_TO}
+
     def _hit(self, row: asyncpg.Record, metric: Metric) -> Hit:
         distance: float = row["distance"]
         if not math.isfinite(distance):
@@ -260,8 +269,8 @@ class SearchVectors:
             distance=distance,
             version=row["version"],
             content=row["content"],
-            metadata=row["metadata"],
-            embedding=row["embedding"].to_list() if row["embedding"] is not None else None,
+            metadata=self.include.narrowed(row["metadata"]),
+            embedding=stored_text(row["embedding"]),
         )
 
 

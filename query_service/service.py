@@ -29,6 +29,7 @@ class QueryService:
     events: EventReader
     feeds: Feeds
     embedder: TextEmbedder
+    max_answer_bytes: int
 
     async def collection(self, name: str, demand: Demand) -> LiveCollection:
         """The collection that bears the name, as a poll shows it that covers the demand.

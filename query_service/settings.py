@@ -27,6 +27,8 @@ class QuerySettings(EmbeddingSettings, HttpSettings):
     """How long a feed is silent before it says where it is."""
     max_reads: int = Field(default=1_000, ge=1)
     """Reads under way at once; beyond, 503."""
+    max_answer_bytes: int = Field(default=32 * 1024 * 1024, ge=2 * 1024 * 1024)
+    """The size of what a search or a list answers of its vectors; beyond, a search is 422, a page shorter."""
     poll_max_age_seconds: float = Field(default=0.020, ge=0, le=1)
     """How old what is known of a server may be."""
     poll_timeout_seconds: float = Field(default=5.0, gt=0)

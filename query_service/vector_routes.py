@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 from fastapi.responses import Response
-from orjson import Fragment
 
 from events_schema.embedding import Float32Array
 from query_service.errors import VectorNotFoundError
@@ -23,8 +21,8 @@ from query_service.models import (
     SearchRequest,
     VectorAnswer,
     VectorListAnswer,
-    include_of,
 )
+from query_service.parts import Include
 from query_service.query_bus import Route
 from query_service.records import CountVectors, GetVector, ListVectors, StoredVector
 from query_service.requests import (
@@ -37,7 +35,7 @@ from query_service.requests import (
     json_answer,
     target_name,
 )
-from query_service.search import Hit, Hits, Include, SearchVectors
+from query_service.search import Hit, Hits, SearchVectors
 from query_service.service import QueryService
 from query_service.texts import check_model, embedded_query
 from shared.http.application import API_PREFIX, StrictRoute, permission
@@ -45,7 +43,6 @@ from shared.http.problems import documented
 from shared.principal import Permission
 from shared.read_model.conditions import Filter
 from shared.read_model.filters import parse_filter
-from shared.tokens import ConsistencyToken
 
 _ANY = ("malformed-token", "wrong-database", "validation", "collection-not-found", "projection-parked",
         "not-fresh-enough", "dependency-unavailable", "overloaded", "timeout")  # fmt: skip
@@ -104,7 +101,8 @@ def vector_router(prefix: str, *, named: bool) -> APIRouter:
             after="" if cursor is None else cursor["after"],
             of_collection=None if cursor is None else cursor["collection_id"],
             limit=parameters.limit,
-            include=include_of(parameters.include),
+            include=parameters.parts(),
+            max_bytes=service.max_answer_bytes,
         )
         answer = await service.read(query, target, demand_of(tokens, parameters))
         next_cursor = None
@@ -131,7 +129,7 @@ def vector_router(prefix: str, *, named: bool) -> APIRouter:
         target: str = target_of,
     ) -> Response:
         demand = demand_of(tokens, parameters)
-        include = include_of(parameters.include)
+        include = parameters.parts()
         if parameters.version is not None:
             collection_id = await service.collection_id(target, parameters.collection_id, demand)
             tenant, began = service.principal.tenant, time.monotonic()
@@ -148,9 +146,7 @@ def vector_router(prefix: str, *, named: bool) -> APIRouter:
     return router
 
 
-async def _search(
-    body: SearchRequest, service: QueryService, tokens: tuple[ConsistencyToken, ...], target: str
-) -> Response:
+async def _search(body: SearchRequest, service: QueryService, tokens: Tokens, target: str) -> Response:
     started = time.monotonic()
     demand = demand_of(tokens, body)
     wanted = _filter(body.filter)
@@ -172,7 +168,8 @@ async def _search(
         ef_search=body.ef_search,
         exact=body.exact,
         min_score=body.min_score,
-        include=include_of(body.include),
+        include=body.parts(),
+        max_bytes=service.max_answer_bytes,
         metrics=service.metrics,
         explain=body.explain,
         spec=spec,
@@ -217,12 +214,10 @@ def _filter(document: Any) -> Filter | None:
     return None if document is None else parse_filter(document)
 
 
+_SHOWN = ("content", "metadata", "embedding")
+
+
 def _parts(found: Hit | StoredVector, include: Include) -> dict[str, Any]:
-    """Without what was not asked for. The metadata is JSON already and goes into the answer as it is."""
-    document = {name: getattr(found, name) for name in found.__slots__}
-    if found.metadata is not None:
-        document["metadata"] = Fragment(found.metadata)
-    for part, wanted in asdict(include).items():
-        if not wanted:
-            del document[part]
-    return document
+    """Without what was not asked for."""
+    document = {name: getattr(found, name) for name in found.__slots__ if name not in _SHOWN}
+    return document | include.shown(found.content, found.metadata, found.embedding)

@@ -20,6 +20,7 @@ _BELOW: Mapping[str, Sequence[tuple[str, Sequence[str]]]] = {
                 "collections",
                 "writing",
                 "embeddings",
+                "asking",
                 "filters",
                 "text-embedding",
                 "generations",

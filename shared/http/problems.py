@@ -37,6 +37,7 @@ PROBLEMS: Mapping[str, tuple[int, str]] = {
     "zero-vector": (422, "A zero vector has no direction"),
     "model-mismatch": (422, "The embedding is of another model than the collection's"),
     "invalid-filter": (422, "The filter is not valid"),
+    "answer-too-large": (422, "The answer would be too large"),
     "idempotency-key-reused": (422, "The Idempotency-Key was used for another request"),
     "internal-error": (500, "Something unforeseen went wrong"),
     "not-fresh-enough": (503, "No server has caught up with the token in time"),

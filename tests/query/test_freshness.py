@@ -88,6 +88,16 @@ async def test_a_token_that_is_not_reached_in_time_is_503_with_both_positions(
     assert answer.headers["retry-after"] == "1"
 
 
+async def test_waiting_for_a_token_ends_before_the_request_does(
+    databases: Databases, read_model: ReadModel, signer: Signer
+) -> None:
+    ahead = _token(signer, read_model, read_model.position + 100)
+    async with running_service(databases.read_reader_dsn, request_timeout_seconds=1) as service:
+        _problem(await _search(service, ahead, timeout_ms=30_000), 503, "not-fresh-enough")
+        got = await service.get("/api/v1/collections/notes", params={"consistency_token": ahead, "timeout_ms": 30_000})
+        _problem(got, 503, "not-fresh-enough")
+
+
 async def test_gets_take_tokens_in_the_query(service: httpx.AsyncClient, read_model: ReadModel, signer: Signer) -> None:
     parameters = {"consistency_token": _token(signer, read_model, read_model.position + 5), "timeout_ms": "10"}
     for path in ("/collections", "/collections/notes", "/collections/notes/vectors", "/collections/notes/vectors/a"):

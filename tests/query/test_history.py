@@ -13,6 +13,7 @@ import pytest_asyncio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from events_schema.embedding import decode
 from shared.event_log import read_log_id
 from shared.tokens import ConsistencyToken, Signer
 from tests.projector.log_writer import LogWriter, NewCollection
@@ -30,6 +31,8 @@ class Past:
     log: LogWriter
     projection: Projection
     articles: NewCollection
+    read_dsn: str
+    events_dsn: str
 
     async def get(self, path: str, **parameters: Any) -> httpx.Response:
         return await self.client.get(f"{_VECTORS}{path}", params=parameters)
@@ -52,7 +55,7 @@ async def past(database_factory: DatabaseFactory) -> AsyncIterator[Past]:
         projection, writer = Projection(databases, log, read), LogWriter(log)
         articles = await writer.create_collection()
         await projection.catch_up()
-        yield Past(client, writer, projection, articles)
+        yield Past(client, writer, projection, articles, databases.read_reader_dsn, databases.events_reader_dsn)
 
 
 async def _life(past: Past, vector_id: str) -> None:
@@ -82,6 +85,21 @@ async def test_history_has_every_event_with_what_it_changed(past: Past) -> None:
     assert items[0]["embeddings"][0] == {"provider": "client", "model": None, "dimension": 4}
     with_numbers = await past.items("whole", include="embedding")
     assert with_numbers[2]["data"] == {"embedding": [0.0, 1.0, 0.0, 0.0]}
+    as_base64 = await past.items("whole", include="embedding", embedding_format="base64")
+    assert decode(as_base64[2]["data"]["embedding"]).tolist() == [0.0, 1.0, 0.0, 0.0]
+
+
+async def test_a_page_of_history_ends_before_it_is_too_large(past: Past) -> None:
+    await past.log.create(past.articles, "large", (1, 0, 0, 0), "x" * 250_000)
+    for number in range(11):
+        await past.log.update(past.articles, "large", content=f"{number}" * 250_000)
+    async with running_service(past.read_dsn, events_dsn=past.events_dsn, max_answer_bytes=2 * 1024 * 1024) as client:
+        first = (await client.get(f"{_VECTORS}/large/history")).json()
+        rest = (await client.get(f"{_VECTORS}/large/history", params={"cursor": first["next_cursor"]})).json()
+    sizes = [[item["version"] for item in page["items"]] for page in (first, rest)]
+    assert [*sizes[0], *sizes[1]] == list(range(1, 13))
+    assert len(sizes[0]) < 12
+    assert rest["next_cursor"] is None
 
 
 async def test_history_comes_in_pages_that_end(past: Past) -> None:
@@ -111,6 +129,10 @@ async def test_a_vector_is_read_as_it_was_at_each_version(past: Past) -> None:
         3: (None, {"a": 2}, [0.0, 1.0, 0.0, 0.0]),
         5: ("second", {}, [0.0, 0.0, 1.0, 0.0]),
     }
+    parts: Any = {"include": ["metadata.b", "embedding"], "embedding_format": "base64"}
+    shown = (await past.get("/versioned", version=5, **parts)).json()
+    assert (decode(shown["embedding"]).tolist(), shown["metadata"]) == ([0.0, 0.0, 1.0, 0.0], {})
+    assert "content" not in shown
     assert seen[1]["created_at"] == seen[3]["created_at"] < seen[5]["created_at"]
     assert seen[3]["created_at"] < seen[3]["updated_at"]
     for version, words in ((4, "was deleted with version 4"), (6, "has no version 6")):

@@ -18,8 +18,9 @@ from events_schema.embedding import Float32Array
 from query_service.catalogue import LiveCollection
 from query_service.index_scans import probes_for, scan_settings
 from query_service.metrics import QueryMetrics
+from query_service.parts import Include
 from query_service.polls import take_poll
-from query_service.search import Include, SearchVectors
+from query_service.search import SearchVectors
 from shared.read_model.filters import parse_filter
 from tests.query.read_model import TENANT, ReadModel, Row
 from tests.servers import Databases, connected

@@ -22,8 +22,9 @@ from events_schema.collections import IndexKind, Metric, VectorType
 from events_schema.embedding import Float32Array, encode
 from query_service.catalogue import LiveCollection
 from query_service.metrics import QueryMetrics
+from query_service.parts import Include
 from query_service.polls import take_poll
-from query_service.search import Include, SearchVectors
+from query_service.search import SearchVectors
 from tests.query.read_model import TENANT, ReadModel, Row
 from tests.servers import Databases, connected
 
