@@ -23,6 +23,7 @@ from query_service.problems import problem_of
 from query_service.query_bus import QueryBus
 from query_service.replicas import ReadServer
 from query_service.routing import Routing
+from query_service.search_routes import search_router
 from query_service.service import QueryService
 from query_service.settings import QuerySettings
 from query_service.vector_routes import vector_router
@@ -106,6 +107,8 @@ def create_app(settings: QuerySettings, registry: CollectorRegistry) -> FastAPI:
             history_router("/collections/{name}/vectors", named=True),
             history_router("/vectors", named=False),
             feed_router,
+            search_router("/collections/{name}/vectors", named=True),
+            search_router("/vectors", named=False),
             vector_router("/collections/{name}/vectors", named=True),
             vector_router("/vectors", named=False),
             health_router({"read_database": bus.fault}, registry, optional={"embedding": embedder.fault}),

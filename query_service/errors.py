@@ -13,6 +13,15 @@ class VectorNotFoundError(Exception):
         super().__init__(f"there is no vector {vector_id!r}")
 
 
+class RefusedPartError(Exception):
+    """`error` is about one of several things that the request holds, the one at `pointer`."""
+
+    def __init__(self, pointer: str, error: Exception) -> None:
+        super().__init__(f"{pointer}: {error}")
+        self.pointer = pointer
+        self.error = error
+
+
 class DimensionMismatchError(Exception):
     def __init__(self, expected: int, got: int) -> None:
         super().__init__(f"the collection's dimension is {expected}, this embedding has {got} numbers")

@@ -27,6 +27,8 @@ from shared.strict_json import JsonValueError, MalformedJsonError, check_text, p
 DEFAULT_PAGE = 100
 MAX_PAGE = 1_000
 MAX_FIELDS = 100
+MAX_QUERIES = 100
+MAX_BATCH_HITS = 10_000
 
 
 MAX_QUERY_BYTES = 32 * 1024
@@ -179,31 +181,20 @@ class _ShownParts(BaseModel):
         )
 
 
-class _ReadBody(BaseModel):
+class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, arbitrary_types_allowed=True)
 
+
+class _FreshBody(_Body):
     consistency_token: Token | None = None
     timeout_ms: TimeoutMs = DEFAULT_TIMEOUT_MS
     max_staleness_ms: MaxStalenessMs | None = None
-    filter: Filter = None
 
 
-class SearchRequest(_ShownParts, _ReadBody):
-    """One of `embedding`, `query` and `id` says what to look for."""
-
-    model_config = example(
-        {"embedding": [0.1, 0.2, 0.3], "k": 5, "filter": {"lang": "en"}}, {"query": "wing flutter", "k": 5}
-    )
-
+class Origin(_Body):
     query: QueryText | None = None
     embedding: EmbeddingInput | None = None
     id: Annotated[VectorId, Field(description="Of a stored vector; itself it is left out.")] | None = None
-    model: ModelName | None = None
-    k: K = 10
-    ef_search: EfSearch = DEFAULT_EF_SEARCH
-    exact: Exact = False
-    min_score: MinScore | None = None
-    explain: Explain = False
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
@@ -216,8 +207,61 @@ class SearchRequest(_ShownParts, _ReadBody):
         return self
 
 
-class CountRequest(_ReadBody):
+class SearchSettings(_ShownParts, _Body):
+    model: ModelName | None = None
+    k: K = 10
+    filter: Filter = None
+    ef_search: EfSearch = DEFAULT_EF_SEARCH
+    exact: Exact = False
+    min_score: MinScore | None = None
+
+
+class SearchQuery(SearchSettings, Origin):
+    """One of `embedding`, `query` and `id` says what to look for."""
+
+    model_config = example({"id": "a-1", "k": 5}, {"query": "wing flutter", "filter": {"lang": "en"}})
+
+
+class SearchRequest(SearchQuery, _FreshBody):
+    """One of `embedding`, `query` and `id` says what to look for."""
+
+    model_config = example(
+        {"embedding": [0.1, 0.2, 0.3], "k": 5, "filter": {"lang": "en"}}, {"query": "wing flutter", "k": 5}
+    )
+
+    explain: Explain = False
+
+
+class SearchBatchRequest(_FreshBody):
+    """All are answered from one snapshot, or none."""
+
+    model_config = example(
+        {
+            "queries": [
+                {"embedding": [0.1, 0.2, 0.3], "k": 5, "filter": {"lang": "en"}},
+                {"id": "a-1", "k": 3, "include": []},
+            ]
+        }
+    )
+
+    queries: Annotated[list[SearchQuery], Field(min_length=1, max_length=MAX_QUERIES)]
+    explain: Explain = False
+
+    @model_validator(mode="after")
+    def _hits_are_bounded(self) -> Self:
+        hits = sum(query.k for query in self.queries)
+        if hits > MAX_BATCH_HITS:
+            raise PydanticCustomError(
+                "too_many_hits", "the queries ask for at most {limit} hits together, not {hits}",
+                {"limit": MAX_BATCH_HITS, "hits": hits, "within": "/queries"},
+            )  # fmt: skip
+        return self
+
+
+class CountRequest(_FreshBody):
     model_config = example({"filter": {"lang": "en"}})
+
+    filter: Filter = None
 
 
 class ReadParameters(BaseModel):
@@ -376,36 +420,45 @@ class ExplainAnswer(BaseModel):
     read_ms: float = Field(description="Reading, the explanation included.")
 
 
-class SearchAnswer(BaseModel):
-    model_config = example(
-        {
-            "hits": [
-                {
-                    "id": "a-1",
-                    "score": 0.996,
-                    "distance": 0.004,
-                    "version": 1,
-                    "content": "Wing flutter",
-                    "metadata": {"lang": "en"},
-                }
-            ],
-            "complete": True,
-            "freshness": FRESHNESS_EXAMPLE,
-            "cached": False,
-            "took_ms": 4.8,
-        }
-    )
+HIT_EXAMPLE = {
+    "id": "a-1",
+    "score": 0.996,
+    "distance": 0.004,
+    "version": 1,
+    "content": "Wing flutter",
+    "metadata": {"lang": "en"},
+}
+
+
+class SearchResult(BaseModel):
+    model_config = example({"hits": [HIT_EXAMPLE], "complete": True})
 
     hits: Annotated[list[HitAnswer], Field(description="The nearest first; at the same distance in order of id.")]
     complete: bool = Field(description="There are k hits, or no more that match.")
-    freshness: FreshnessAnswer
-    cached: bool = Field(description="The answer was kept from an earlier request.")
-    took_ms: float = Field(description="In the query service, waiting for the token included.")
     truncated: bool | None = Field(
         default=None,
         description="Of a search by text: the query is longer than the model sees.",
     )
     explain: ExplainAnswer | None = Field(default=None, description="With `explain: true`.")
+
+
+class _SearchedAnswer(BaseModel):
+    freshness: FreshnessAnswer
+    cached: bool = Field(description="The answer was kept from an earlier request.")
+    took_ms: float = Field(description="In the query service, waiting for the token included.")
+
+
+SEARCHED_EXAMPLE = {"freshness": FRESHNESS_EXAMPLE, "cached": False, "took_ms": 4.8}
+
+
+class SearchAnswer(_SearchedAnswer, SearchResult):
+    model_config = example({"hits": [HIT_EXAMPLE], "complete": True, **SEARCHED_EXAMPLE})
+
+
+class SearchBatchAnswer(_SearchedAnswer):
+    model_config = example({"results": [{"hits": [HIT_EXAMPLE], "complete": True}], **SEARCHED_EXAMPLE})
+
+    results: Annotated[list[SearchResult], Field(description="Of each query, in their order.")]
 
 
 class VectorItem(BaseModel):

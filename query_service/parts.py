@@ -69,6 +69,12 @@ class Include:
         them apart."""
         return embedding if self.embedding_format == "base64" else decode(embedding)
 
+    def bytes_of(self, content: str | None, metadata: str | None, embedding: str | None) -> int:
+        """As `row_bytes` counts them."""
+        texts = sum(len(text.encode()) for text in (content, metadata) if text is not None)
+        numbers = 0 if embedding is None else decode(embedding).size
+        return texts + int(numbers * _BYTES_A_NUMBER[self.embedding_format])
+
     def narrowed(self, metadata: str | None) -> str | None:
         return None if metadata is None else self.fields.narrowed(metadata)
 

@@ -15,6 +15,7 @@ from query_service.errors import (
     NotFiniteError,
     NotFreshEnoughError,
     ProjectionParkedError,
+    RefusedPartError,
     ServerUnavailableError,
     TooManyFeedsError,
     TooManyReadsError,
@@ -42,6 +43,8 @@ def problem_of(error: Exception) -> ProblemError | None:
             return ProblemError("wrong-database", str(error))
         case InvalidFilterError():
             return _of_field("invalid-filter", f"/filter{error.pointer}", error.detail)
+        case RefusedPartError():
+            return _of_part(error)
         case DimensionMismatchError():
             return _of_field(
                 "dimension-mismatch", "/embedding", str(error), {"expected": error.expected, "got": error.got}
@@ -76,6 +79,19 @@ def problem_of(error: Exception) -> ProblemError | None:
             return ProblemError("dependency-unavailable", str(error), headers=_SOON)
         case _:
             return unavailability(error)
+
+
+def _of_part(error: RefusedPartError) -> ProblemError | None:
+    """The same problem, with its addresses in the request as a whole."""
+    problem = problem_of(error.error)
+    if problem is None:
+        return None
+    inside = problem.errors or [FieldError(pointer="", type=problem.name, detail=problem.detail)]
+    errors = [one.model_copy(update={"pointer": error.pointer + one.pointer}) for one in inside]
+    detail = problem.detail if problem.detail.startswith("/") else f": {problem.detail}"
+    return ProblemError(
+        problem.name, error.pointer + detail, errors=errors, headers=problem.headers, **dict[str, Any](problem.extra)
+    )
 
 
 def _of_field(name: str, pointer: str, detail: str, extra: Mapping[str, int] | None = None) -> ProblemError:

@@ -113,8 +113,8 @@ _EXPLAIN = "EXPLAIN (ANALYZE, VERBOSE, BUFFERS, SETTINGS, FORMAT JSON) "
 @dataclass(frozen=True, slots=True)
 class SearchVectors:
     """`origin` is an embedding, float32, shape (dimension,), or the id of a stored vector, which is left out of the
-    hits. `min_score` leaves out hits below it. `explain` runs the statement once more to see how it is done. `spec` is
-    what the origin was embedded under, where that is known."""
+    hits, as are those with the ids `excluded`. `min_score` leaves out hits below it. `explain` runs the statement once
+    more to see how it is done. `spec` is what the origin was embedded under, where that is known."""
 
     origin: Float32Array | str
     k: int
@@ -127,6 +127,7 @@ class SearchVectors:
     explain: bool = False
     spec: EmbeddingSpec | None = None
     max_bytes: int = DEFAULT_MAX_ANSWER_BYTES
+    excluded: tuple[str, ...] = ()
 
     async def read(self, connection: Connection, collection: LiveCollection) -> Reading[Hits | None]:
         """None: the stored vector is not there.
@@ -136,10 +137,7 @@ class SearchVectors:
             ModelMismatchError: the collection's model was changed since the origin was embedded.
             AnswerTooLargeError: the hits take more than `max_bytes`.
         """
-        if self.spec not in (None, collection.embedding_spec):
-            raise ModelMismatchError(collection.embedding_spec, "and the query was embedded before they became that")
-        if not isinstance(self.origin, str):
-            check_embedding(collection, self.origin)
+        self.check(collection)
         settings = self.settings(collection)
         rows = await self._run(connection, collection, settings)
         kind: str = rows[0]["scan"]
@@ -158,6 +156,16 @@ class SearchVectors:
         self.metrics.searches.labels(kind).inc()
         explanation = await self._explain(connection, collection, settings, kind) if self.explain else None
         return Reading(snapshot_of(rows[0]), Hits(hits, complete=True, explanation=explanation))
+
+    def check(self, collection: LiveCollection) -> None:
+        """
+        Raises:
+            DimensionMismatchError, NotFiniteError, ZeroVectorError, ModelMismatchError
+        """
+        if self.spec not in (None, collection.embedding_spec):
+            raise ModelMismatchError(collection.embedding_spec, "and the query was embedded before they became that")
+        if not isinstance(self.origin, str):
+            check_embedding(collection, self.origin)
 
     @property
     def _filter(self) -> Filter | None:
@@ -187,7 +195,9 @@ class SearchVectors:
         }
 
     def identity(self) -> bytes:
-        what = (self.k, self.filter, self.ef_search, self.exact, self.min_score, self.include, self.spec)
+        what = (
+            self.k, self.filter, self.ef_search, self.exact, self.min_score, self.include, self.spec, self.excluded
+        )  # fmt: skip
         origin = b"id:" + self.origin.encode() if isinstance(self.origin, str) else b"at:" + self.origin.tobytes()
         return b"search:" + repr(what).encode() + origin
 
@@ -197,8 +207,7 @@ class SearchVectors:
         return orjson.dumps([found.complete, [[getattr(hit, name) for name in _HIT_FIELDS] for hit in found.hits]])
 
     def load(self, payload: bytes) -> Hits | None:
-        kept = orjson.loads(payload)
-        return None if kept is None else Hits([Hit(*values) for values in kept[1]], complete=kept[0])
+        return kept_hits(orjson.loads(payload))
 
     async def _run(
         self, connection: Connection, collection: LiveCollection, settings: Mapping[str, str] | None
@@ -217,6 +226,8 @@ class SearchVectors:
             embedding = f"(SELECT embedding FROM {collection.embeddings} WHERE id = {vector_id})"  # noqa: S608
         else:
             is_there, excluded, embedding = "true", "", bind(self.origin, collection.type)
+        if self.excluded:
+            excluded += f" AND e.id <> ALL({bind(list(self.excluded), 'text[]')})"
         parts = {
             "checkpoints": CHECKPOINTS,
             "is_there": is_there,
@@ -272,6 +283,11 @@ class SearchVectors:
             metadata=self.include.narrowed(row["metadata"]),
             embedding=stored_text(row["embedding"]),
         )
+
+
+def kept_hits(kept: Any) -> Hits | None:
+    """From JSON as `SearchVectors.dump` gives it."""
+    return None if kept is None else Hits([Hit(*values) for values in kept[1]], complete=kept[0])
 
 
 def _made(settings: Mapping[str, str]) -> str:

@@ -7,7 +7,9 @@ from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 import asyncpg
+from asyncpg.transaction import Transaction
 
+from shared.postgres import Connection
 from shared.read_model.tables import PROJECTION
 
 CHECKPOINTS = f"""
@@ -34,6 +36,11 @@ class Reading(Generic[FoundT]):
 
     snapshot: Snapshot
     found: FoundT
+
+
+def one_snapshot(connection: Connection) -> Transaction:
+    """A transaction whose statements all read the same snapshot, also on a replica."""
+    return connection.transaction(isolation="repeatable_read", readonly=True)
 
 
 def snapshot_of(row: asyncpg.Record | Any) -> Snapshot:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from query_service.catalogue import LiveCollection
 from shared.embedding.embedder import TextEmbedder
 from shared.embedding.errors import ModelMismatchError, NoProviderError, TextRefusedError
@@ -10,28 +12,31 @@ from shared.embedding.texts import TextEmbedding
 from shared.embedding_input import embedding_fault
 from shared.http.problems import FieldError, ProblemError
 
-_POINTER = "/query"
 
+async def embedded_queries(
+    embedder: TextEmbedder, collection: LiveCollection, queries: Sequence[tuple[str, str]]
+) -> list[TextEmbedding]:
+    """Of texts, each with its address in the request; in their order.
 
-async def embedded_query(embedder: TextEmbedder, collection: LiveCollection, query: str) -> TextEmbedding:
-    """
     Raises:
-        ProblemError: this service cannot embed the query for this collection, or its embedding has no distances.
+        ProblemError: this service cannot embed them for this collection, or an embedding has no distances.
         ProviderUnavailableError, TooManyTextsError
     """
+    texts = [query for _, query in queries]
     try:
-        [embedding] = await embedder.embed(collection.tenant, [query], collection.embedding_spec, "query")
+        embeddings = await embedder.embed(collection.tenant, texts, collection.embedding_spec, "query")
     except (NoProviderError, ModelMismatchError, TextRefusedError) as error:
-        raise problem_of_texts(error, [(_POINTER, query)]) from error
-    fault = embedding_fault(embedding.numbers, collection.metric, collection.type)
-    if fault is not None:
-        detail = f"of the model's embedding of this text: {fault.rule}"
-        field = FieldError(pointer=_POINTER, type=fault.problem, detail=detail)
-        raise ProblemError(fault.problem, f"{_POINTER}: {detail}", errors=[field])
-    return embedding
+        raise problem_of_texts(error, queries) from error
+    for (pointer, _), embedding in zip(queries, embeddings, strict=True):
+        fault = embedding_fault(embedding.numbers, collection.metric, collection.type)
+        if fault is not None:
+            detail = f"of the model's embedding of this text: {fault.rule}"
+            field = FieldError(pointer=pointer, type=fault.problem, detail=detail)
+            raise ProblemError(fault.problem, f"{pointer}: {detail}", errors=[field])
+    return embeddings
 
 
-def check_model(collection: LiveCollection, model: str) -> None:
+def check_model(collection: LiveCollection, model: str, pointer: str) -> None:
     """
     Raises:
         ProblemError: model-mismatch, the embedding is of another model than the collection's.
@@ -39,5 +44,5 @@ def check_model(collection: LiveCollection, model: str) -> None:
     spec = collection.embedding_spec
     if model != spec.model:
         detail = f"the collection's model is {spec.model!r}, not {model!r}"
-        error = FieldError(pointer="/model", type="model-mismatch", detail=detail)
-        raise ProblemError("model-mismatch", f"/model: {detail}", errors=[error], expected=spec.model_dump())
+        error = FieldError(pointer=pointer, type="model-mismatch", detail=detail)
+        raise ProblemError("model-mismatch", f"{pointer}: {detail}", errors=[error], expected=spec.model_dump())

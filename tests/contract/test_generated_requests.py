@@ -70,6 +70,14 @@ def test_answers_are_what_the_document_says(running: Running, service: str, oper
     assert any(200 <= status < 300 for status in answered), f"no request was accepted: {answered}"
 
 
+def _looked_for(case: Case) -> list[dict[str, Any]]:
+    """The parts of the body that say what a search looks for."""
+    body: Any = case.body
+    if case.operation.label.endswith("/search"):
+        return [body]
+    return [one for one in body.get("queries", ()) if isinstance(one, dict)]
+
+
 @st.composite
 def _cases(draw: st.DrawFn, operation: Operation, running: Running) -> Case:
     """What the document allows, made to fit what the service holds or not, and what it does not allow."""
@@ -101,12 +109,13 @@ def _fit(draw: st.DrawFn, case: Case, running: Running) -> None:
             body.pop(name, None)
         if "collection_id" in body:
             case.path_parameters["name"], body["collection_id"] = "gone", running.gone
-        if "filter" in body:
-            body["filter"] = draw(_filters)
-        if case.operation.label.endswith("/search"):
-            for other in ("id", "query"):
-                body.pop(other, None)
-            body["embedding"] = None
+        for fields in _looked_for(case):
+            for other in ("id", "query", "model"):
+                fields.pop(other, None)
+            fields["embedding"] = draw(_embeddings)
+        for fields in (body, *_looked_for(case)):
+            if "filter" in fields:
+                fields["filter"] = draw(_filters)
         for fields in (body, *body.get("operations", ())):
             fields.pop("model", None)
             if "embedding" in fields:

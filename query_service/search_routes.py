@@ -1,0 +1,112 @@
+"""`/vectors/search`: the nearest vectors of one query or of several, in a named collection or in `default`."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from fastapi.responses import Response
+
+from query_service.answers import explained, of_search, shown_hits
+from query_service.errors import VectorNotFoundError
+from query_service.models import SearchAnswer, SearchBatchAnswer, SearchBatchRequest, SearchParameters, SearchRequest
+from query_service.origins import Asked, filter_of, resolved, search_of
+from query_service.requests import Service, Tokens, demand_of, json_answer, target_name
+from query_service.search_batch import SearchBatch
+from query_service.service import QueryService
+from query_service.vector_problems import ANY, EMBEDDED, WITH_BODY
+from shared.http.application import API_PREFIX, StrictRoute, permission
+from shared.http.problems import documented
+from shared.principal import Permission
+
+
+def search_router(prefix: str, *, named: bool) -> APIRouter:
+    """The routes under `prefix`; not `named`: those of the collection `default`."""
+    router = APIRouter(prefix=f"{API_PREFIX}{prefix}", tags=["vectors"], route_class=StrictRoute)
+    reads = permission(Permission.VECTORS_READ)
+    target_of = target_name(named=named)
+    suffix = "" if named else " in the collection default"
+
+    @router.post(
+        "/search", response_model=SearchAnswer, openapi_extra=reads, summary=f"Find the nearest vectors{suffix}",
+        responses=documented(*ANY, *WITH_BODY, *EMBEDDED, "vector-not-found", "answer-too-large"),
+    )  # fmt: skip
+    async def search(body: SearchRequest, service: Service, tokens: Tokens, target: str = target_of) -> Response:
+        return await _search(body, service, tokens, target)
+
+    @router.get(
+        "/search", response_model=SearchAnswer, openapi_extra=reads,
+        summary=f"Find the vectors nearest to a text{suffix}",
+        responses=documented(*ANY, "invalid-filter", "model-mismatch", "not-finite", "zero-vector",
+                             "answer-too-large"),
+    )  # fmt: skip
+    async def search_by_text(
+        service: Service,
+        tokens: Tokens,
+        parameters: Annotated[SearchParameters, Query()],
+        target: str = target_of,
+    ) -> Response:
+        return await _search(parameters.as_request(), service, tokens, target)
+
+    @router.post(
+        "/search/batch", response_model=SearchBatchAnswer, openapi_extra=reads,
+        summary=f"Find the nearest vectors of several queries{suffix}",
+        responses=documented(*ANY, *WITH_BODY, *EMBEDDED, "vector-not-found", "answer-too-large"),
+    )  # fmt: skip
+    async def search_batch(
+        body: SearchBatchRequest, service: Service, tokens: Tokens, target: str = target_of
+    ) -> Response:
+        return await _search_batch(body, service, tokens, target)
+
+    return router
+
+
+async def _search(body: SearchRequest, service: QueryService, tokens: Tokens, target: str) -> Response:
+    started = time.monotonic()
+    demand = demand_of(tokens, body)
+    wanted = filter_of(body.filter)
+    looked_for = await resolved(service, target, demand, [Asked("", body, body.model)])
+    query = search_of(service, body, looked_for.origins[0], wanted, looked_for.spec, explain=body.explain)
+    answer = await service.read_kept(query, target, demand, read_anyway=body.explain)
+    found = answer.found
+    if found is None:
+        assert body.id is not None
+        raise VectorNotFoundError(body.id)
+    truncated = looked_for.truncated[0]
+    return json_answer(
+        {
+            **shown_hits(found, query.include),
+            **of_search(service, answer, started),
+            **({} if truncated is None else {"truncated": truncated}),
+            **({"explain": explained(found, answer.route)} if body.explain else {}),
+        }
+    )
+
+
+async def _search_batch(body: SearchBatchRequest, service: QueryService, tokens: Tokens, target: str) -> Response:
+    started = time.monotonic()
+    demand = demand_of(tokens, body)
+    addressed = [(f"/queries/{number}", query) for number, query in enumerate(body.queries)]
+    filters = [filter_of(query.filter, pointer) for pointer, query in addressed]
+    asked = [Asked(pointer, query, query.model) for pointer, query in addressed]
+    looked_for = await resolved(service, target, demand, asked)
+    searches = [
+        search_of(service, query, origin, wanted, looked_for.spec, explain=body.explain)
+        for query, origin, wanted in zip(body.queries, looked_for.origins, filters, strict=True)
+    ]
+    batch = SearchBatch(searches, service.max_answer_bytes)
+    answer = await service.read_kept(batch, target, demand, read_anyway=body.explain)
+    return json_answer(
+        {
+            "results": [
+                {
+                    **shown_hits(found, search.include),
+                    **({} if truncated is None else {"truncated": truncated}),
+                    **({"explain": explained(found, answer.route)} if body.explain else {}),
+                }
+                for found, search, truncated in zip(answer.found, searches, looked_for.truncated, strict=True)
+            ],
+            **of_search(service, answer, started),
+        }
+    )
