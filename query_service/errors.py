@@ -46,6 +46,22 @@ class AnswerTooLargeError(Exception):
         self.limit = limit
 
 
+class ExamplesNotFoundError(Exception):
+    """`missing`: the address in the request and the id of each stored vector that is not there."""
+
+    def __init__(self, missing: list[tuple[str, str]]) -> None:
+        super().__init__("there is no vector " + ", ".join(repr(vector_id) for _, vector_id in missing))
+        self.missing = missing
+
+
+class UnusableExamplesError(Exception):
+    """The point between the examples has no distances. `problem` names why."""
+
+    def __init__(self, problem: str, rule: str) -> None:
+        super().__init__(rule)
+        self.problem = problem
+
+
 class ProjectionParkedError(Exception):
     """`positions`: what the token's holder wrote and the projector had to set aside."""
 

@@ -17,6 +17,7 @@ from query_service.freshness import DEFAULT_TIMEOUT_MS, MAX_STALENESS_MS, MAX_TI
 from query_service.index_scans import DEFAULT_EF_SEARCH, MAX_EF_SEARCH
 from query_service.metadata_fields import MetadataFields, Path, ordered
 from query_service.parts import EmbeddingFormat, Include
+from query_service.recommend import Strategy
 from query_service.search import MAX_K
 from shared.embedding_input import EmbeddingInput
 from shared.http.fields import Name, VectorId, example
@@ -28,6 +29,7 @@ DEFAULT_PAGE = 100
 MAX_PAGE = 1_000
 MAX_FIELDS = 100
 MAX_QUERIES = 100
+MAX_EXAMPLES = 100
 MAX_BATCH_HITS = 10_000
 
 
@@ -207,6 +209,12 @@ class Origin(_Body):
         return self
 
 
+class Example(Origin):
+    """One of `embedding`, `query` and `id`."""
+
+    model_config = example({"id": "a-1"})
+
+
 class SearchSettings(_ShownParts, _Body):
     model: ModelName | None = None
     k: K = 10
@@ -256,6 +264,28 @@ class SearchBatchRequest(_FreshBody):
                 {"limit": MAX_BATCH_HITS, "hits": hits, "within": "/queries"},
             )  # fmt: skip
         return self
+
+
+class RecommendRequest(SearchSettings, _FreshBody):
+    """Vectors near to the positive examples and not to the negative ones. Stored vectors that serve as examples are
+    left out of the hits."""
+
+    model_config = example(
+        {"positive": [{"id": "a-1"}, {"embedding": [0.1, 0.2, 0.3]}], "k": 5},
+        {"positive": [{"id": "a-1"}], "negative": [{"id": "a-2"}], "strategy": "best_score"},
+    )
+
+    positive: Annotated[list[Example], Field(min_length=1, max_length=MAX_EXAMPLES, description="To be near to.")]
+    negative: Annotated[list[Example], Field(max_length=MAX_EXAMPLES, description="To be away from.")] = []
+    strategy: Annotated[
+        Strategy,
+        Field(
+            description="average_vector: the neighbours of one point, twice the average of the positive examples less "
+            "that of the negative ones. best_score: by the nearest positive example, without those that a negative "
+            "one is as near to; every vector that matches is compared."
+        ),
+    ] = "average_vector"
+    explain: Explain = False
 
 
 class CountRequest(_FreshBody):

@@ -36,20 +36,24 @@ class Resolved:
     spec: EmbeddingSpec | None
 
 
-async def resolved(service: QueryService, target: str, demand: Demand, asked: Sequence[Asked]) -> Resolved:
-    """
+async def resolved(
+    service: QueryService, target: str, demand: Demand, asked: Sequence[Asked], *, model: str | None = None
+) -> Resolved:
+    """`model`: of the request as a whole.
+
     Raises:
         CollectionNotFoundError, ProjectionParkedError
         ProblemError: a model is not the collection's, or a text cannot be embedded.
         ProviderUnavailableError, TooManyTextsError
     """
     texts = {index: one.origin.query for index, one in enumerate(asked) if one.origin.query is not None}
-    if not texts and all(one.model is None for one in asked):
+    models = {f"{one.pointer}/model": one.model for one in asked} | ({"/model": model} if model is not None else {})
+    if not texts and not any(models.values()):
         return Resolved([_given(one.origin) for one in asked], [None] * len(asked), None)
     collection = await service.collection(target, demand)
-    for one in asked:
-        if one.model is not None:
-            check_model(collection, one.model, f"{one.pointer}/model")
+    for pointer, named in models.items():
+        if named is not None:
+            check_model(collection, named, pointer)
     queries = [(f"{asked[index].pointer}/query", text) for index, text in texts.items()]
     embeddings = await embedded_queries(service.embedder, collection, queries)
     embedded = dict(zip(texts, embeddings, strict=True))

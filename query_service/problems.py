@@ -11,6 +11,7 @@ from query_service.errors import (
     CollectionNotFoundError,
     DimensionMismatchError,
     EventLogUnavailableError,
+    ExamplesNotFoundError,
     ForeignTokenError,
     NotFiniteError,
     NotFreshEnoughError,
@@ -19,6 +20,7 @@ from query_service.errors import (
     ServerUnavailableError,
     TooManyFeedsError,
     TooManyReadsError,
+    UnusableExamplesError,
     VectorNotFoundError,
     VersionNotFoundError,
     ZeroVectorError,
@@ -59,6 +61,14 @@ def problem_of(error: Exception) -> ProblemError | None:
             return ProblemError("collection-not-found", str(error))
         case VectorNotFoundError():
             return ProblemError("vector-not-found", str(error))
+        case ExamplesNotFoundError():
+            errors = [
+                FieldError(pointer=pointer, type="vector-not-found", detail=f"there is no vector {vector_id!r}")
+                for pointer, vector_id in error.missing
+            ]
+            return ProblemError("vector-not-found", str(error), errors=errors)
+        case UnusableExamplesError():
+            return _of_field(error.problem, "/positive", str(error))
         case ProjectionParkedError():
             return ProblemError("projection-parked", str(error), positions=error.positions)
         case NotFreshEnoughError():

@@ -148,13 +148,10 @@ class SearchVectors:
             kind = "finished_exactly"
         if not rows[0]["is_there"]:
             return Reading(snapshot_of(rows[0]), None)
-        hits = [self._hit(row, collection.metric) for row in rows if row["id"] is not None]
-        if hits and self._is_bounded(collection):
-            check_answer_bytes(rows[0]["bytes"], self.max_bytes)
-        if self.min_score is not None:
-            hits = [hit for hit in hits if hit.score >= self.min_score]
+        hits = self.hits_in(rows, collection)
         self.metrics.searches.labels(kind).inc()
-        explanation = await self._explain(connection, collection, settings, kind) if self.explain else None
+        statement = self.statement(collection, settings)
+        explanation = await explain_statement(connection, collection, statement, kind) if self.explain else None
         return Reading(snapshot_of(rows[0]), Hits(hits, complete=True, explanation=explanation))
 
     def check(self, collection: LiveCollection) -> None:
@@ -179,20 +176,6 @@ class SearchVectors:
         if self._filter is not None:
             return filtered_scan_settings(collection)
         return scan_settings(collection, self.k, self.ef_search)
-
-    async def _explain(
-        self, connection: Connection, collection: LiveCollection, settings: Mapping[str, str] | None, kind: str
-    ) -> dict[str, Any]:
-        sql, values = self.statement(collection, settings)
-        [plan] = orjson.loads(await connection.fetchval(_EXPLAIN + sql, *values))
-        return {
-            "scan": kind,
-            "generation": collection.generation,
-            "indexes": sorted({node["Index Name"] for node in _executed(plan["Plan"]) if "Index Name" in node}),
-            "planning_ms": plan["Planning Time"],
-            "execution_ms": plan["Execution Time"],
-            "plan": plan["Plan"],
-        }
 
     def identity(self) -> bytes:
         what = (
@@ -233,7 +216,7 @@ class SearchVectors:
             "is_there": is_there,
             "excluded": excluded,
             "columns": self.include.columns(bind),
-            **self._bounds(collection, bind),
+            **self.bounds(collection, bind),
             "operator": DISTANCE_OPERATORS[collection.metric],
             "embedding": embedding,
             "k": bind(self.k, "bigint"),
@@ -263,12 +246,23 @@ class SearchVectors:
     def _is_bounded(self, collection: LiveCollection) -> bool:
         return self.include.may_exceed(self.max_bytes, self.k, collection.embedding_spec.dimension)
 
-    def _bounds(self, collection: LiveCollection, bind: Binder) -> dict[str, str]:
+    def bounds(self, collection: LiveCollection, bind: Binder) -> dict[str, str]:
+        """SQL around the hits that keeps what is larger than `max_bytes` from being read."""
         if not self._is_bounded(collection):
             return {"hits_from": "", "hits_to": ""}
         row_bytes = self.include.row_bytes(collection.embedding_spec.dimension)
         hits_from = _BOUNDED_FROM.format(row_bytes=row_bytes, max_bytes=bind(self.max_bytes, "bigint"))
         return {"hits_from": hits_from, "hits_to": _BOUNDED_TO}
+
+    def hits_in(self, rows: Sequence[asyncpg.Record], collection: LiveCollection) -> list[Hit]:
+        """
+        Raises:
+            AnswerTooLargeError, NotFiniteError
+        """
+        hits = [self._hit(row, collection.metric) for row in rows if row["id"] is not None]
+        if hits and self._is_bounded(collection):
+            check_answer_bytes(rows[0]["bytes"], self.max_bytes)
+        return [hit for hit in hits if self.min_score is None or hit.score >= self.min_score]
 
     def _hit(self, row: asyncpg.Record, metric: Metric) -> Hit:
         distance: float = row["distance"]
@@ -283,6 +277,22 @@ class SearchVectors:
             metadata=self.include.narrowed(row["metadata"]),
             embedding=stored_text(row["embedding"]),
         )
+
+
+async def explain_statement(
+    connection: Connection, collection: LiveCollection, statement: tuple[str, list[Any]], kind: str
+) -> dict[str, Any]:
+    """Runs the SQL once more, with its parameters' values. `kind`: how it was searched."""
+    sql, values = statement
+    [plan] = orjson.loads(await connection.fetchval(_EXPLAIN + sql, *values))
+    return {
+        "scan": kind,
+        "generation": collection.generation,
+        "indexes": sorted({node["Index Name"] for node in _executed(plan["Plan"]) if "Index Name" in node}),
+        "planning_ms": plan["Planning Time"],
+        "execution_ms": plan["Execution Time"],
+        "plan": plan["Plan"],
+    }
 
 
 def kept_hits(kept: Any) -> Hits | None:

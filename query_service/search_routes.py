@@ -10,8 +10,16 @@ from fastapi.responses import Response
 
 from query_service.answers import explained, of_search, shown_hits
 from query_service.errors import VectorNotFoundError
-from query_service.models import SearchAnswer, SearchBatchAnswer, SearchBatchRequest, SearchParameters, SearchRequest
+from query_service.models import (
+    RecommendRequest,
+    SearchAnswer,
+    SearchBatchAnswer,
+    SearchBatchRequest,
+    SearchParameters,
+    SearchRequest,
+)
 from query_service.origins import Asked, filter_of, resolved, search_of
+from query_service.recommend import RecommendVectors
 from query_service.requests import Service, Tokens, demand_of, json_answer, target_name
 from query_service.search_batch import SearchBatch
 from query_service.service import QueryService
@@ -58,6 +66,14 @@ def search_router(prefix: str, *, named: bool) -> APIRouter:
         body: SearchBatchRequest, service: Service, tokens: Tokens, target: str = target_of
     ) -> Response:
         return await _search_batch(body, service, tokens, target)
+
+    @router.post(
+        "/recommend", response_model=SearchAnswer, openapi_extra=reads,
+        summary=f"Find vectors like some examples and unlike others{suffix}",
+        responses=documented(*ANY, *WITH_BODY, *EMBEDDED, "vector-not-found", "answer-too-large"),
+    )  # fmt: skip
+    async def recommend(body: RecommendRequest, service: Service, tokens: Tokens, target: str = target_of) -> Response:
+        return await _recommend(body, service, tokens, target)
 
     return router
 
@@ -108,5 +124,34 @@ async def _search_batch(body: SearchBatchRequest, service: QueryService, tokens:
                 for found, search, truncated in zip(answer.found, searches, looked_for.truncated, strict=True)
             ],
             **of_search(service, answer, started),
+        }
+    )
+
+
+async def _recommend(body: RecommendRequest, service: QueryService, tokens: Tokens, target: str) -> Response:
+    started = time.monotonic()
+    demand = demand_of(tokens, body)
+    wanted = filter_of(body.filter)
+    asked = [
+        Asked(f"/{name}/{index}", example)
+        for name, examples in (("positive", body.positive), ("negative", body.negative))
+        for index, example in enumerate(examples)
+    ]
+    looked_for = await resolved(service, target, demand, asked, model=body.model)
+    examples = looked_for.origins
+    query = RecommendVectors(
+        examples[: len(body.positive)],
+        examples[len(body.positive) :],
+        body.strategy,
+        search_of(service, body, examples[0], wanted, looked_for.spec, explain=body.explain),
+    )
+    answer = await service.read_kept(query, target, demand, read_anyway=body.explain)
+    truncated = [one for one in looked_for.truncated if one is not None]
+    return json_answer(
+        {
+            **shown_hits(answer.found, query.search.include),
+            **of_search(service, answer, started),
+            **({"truncated": any(truncated)} if truncated else {}),
+            **({"explain": explained(answer.found, answer.route)} if body.explain else {}),
         }
     )

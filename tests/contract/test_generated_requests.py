@@ -75,6 +75,8 @@ def _looked_for(case: Case) -> list[dict[str, Any]]:
     body: Any = case.body
     if case.operation.label.endswith("/search"):
         return [body]
+    if case.operation.label.endswith("/recommend"):
+        return [one for name in ("positive", "negative") for one in body.get(name, ()) if isinstance(one, dict)]
     return [one for one in body.get("queries", ()) if isinstance(one, dict)]
 
 
