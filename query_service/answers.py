@@ -33,10 +33,10 @@ def of_search(service: QueryService, answer: Answer[Any], started: float) -> dic
     }
 
 
-def explained(found: Hits, route: Route) -> dict[str, Any]:
+def explained(explanation: dict[str, Any] | None, route: Route) -> dict[str, Any]:
     assert route.server is not None
     return {
-        **(found.explanation or {}),
+        **(explanation or {}),
         "server": route.server.name,
         "role": "primary" if route.server.is_primary else "replica",
         "kept": route.kept_in,

@@ -21,7 +21,7 @@ from query_service.recommend import Strategy
 from query_service.search import MAX_K
 from shared.embedding_input import EmbeddingInput
 from shared.http.fields import Name, VectorId, example
-from shared.read_model.fields import InvalidFieldError, parse_metadata_field
+from shared.read_model.fields import InvalidFieldError, MetadataField, parse_metadata_field
 from shared.read_model.filters import InvalidFilterError
 from shared.strict_json import JsonValueError, MalformedJsonError, check_text, parse_json
 
@@ -30,6 +30,8 @@ MAX_PAGE = 1_000
 MAX_FIELDS = 100
 MAX_QUERIES = 100
 MAX_EXAMPLES = 100
+MAX_GROUPS = 100
+MAX_PER_GROUP = 100
 MAX_BATCH_HITS = 10_000
 
 
@@ -69,6 +71,12 @@ def _part_or_field(value: str) -> str:
     except InvalidFieldError as error:
         raise PydanticCustomError("part", "{fault}", {"fault": str(error)}) from error
     return value
+
+
+def _group_field(value: str) -> str:
+    if value in _PARTS:
+        raise PydanticCustomError("part", "a field of the metadata is needed, such as metadata.lang")
+    return _part_or_field(value)
 
 
 TimeoutMs = Annotated[int, Field(ge=0, le=MAX_TIMEOUT_MS, description="How long to wait for the consistency token.")]
@@ -215,13 +223,16 @@ class Example(Origin):
     model_config = example({"id": "a-1"})
 
 
-class SearchSettings(_ShownParts, _Body):
+class SearchOptions(_ShownParts, _Body):
     model: ModelName | None = None
-    k: K = 10
     filter: Filter = None
     ef_search: EfSearch = DEFAULT_EF_SEARCH
     exact: Exact = False
     min_score: MinScore | None = None
+
+
+class SearchSettings(SearchOptions):
+    k: K = 10
 
 
 class SearchQuery(SearchSettings, Origin):
@@ -264,6 +275,36 @@ class SearchBatchRequest(_FreshBody):
                 {"limit": MAX_BATCH_HITS, "hits": hits, "within": "/queries"},
             )  # fmt: skip
         return self
+
+
+class GroupsRequest(SearchOptions, Origin, _FreshBody):
+    """One of `embedding`, `query` and `id` says what to look for."""
+
+    model_config = example({"embedding": [0.1, 0.2, 0.3], "group_by": "metadata.author.name", "per_group": 2})
+
+    group_by: Annotated[
+        str,
+        AfterValidator(_group_field),
+        Field(
+            description="A field of the metadata: metadata.lang, metadata.author.name.",
+            json_schema_extra={"pattern": r"^metadata\.[^.]"},
+        ),
+    ]
+    groups: Annotated[int, Field(ge=1, le=MAX_GROUPS, description="How many groups.")] = 10
+    per_group: Annotated[int, Field(ge=1, le=MAX_PER_GROUP, description="How many hits of each.")] = 3
+    explain: Explain = False
+
+    @model_validator(mode="after")
+    def _hits_are_bounded(self) -> Self:
+        if self.groups * self.per_group > MAX_K:
+            raise PydanticCustomError(
+                "too_many_hits", "groups times per_group is at most {limit}, not {hits}",
+                {"limit": MAX_K, "hits": self.groups * self.per_group, "within": "/per_group"},
+            )  # fmt: skip
+        return self
+
+    def field(self) -> MetadataField:
+        return parse_metadata_field(self.group_by.removeprefix(_OF_METADATA))
 
 
 class RecommendRequest(SearchSettings, _FreshBody):
@@ -489,6 +530,24 @@ class SearchBatchAnswer(_SearchedAnswer):
     model_config = example({"results": [{"hits": [HIT_EXAMPLE], "complete": True}], **SEARCHED_EXAMPLE})
 
     results: Annotated[list[SearchResult], Field(description="Of each query, in their order.")]
+
+
+class GroupAnswer(BaseModel):
+    value: str | int | float | bool = Field(description="What the hits have in the field, or in an array there.")
+    hits: Annotated[list[HitAnswer], Field(description="The nearest first; at the same distance in order of id.")]
+
+
+class GroupsAnswer(_SearchedAnswer):
+    model_config = example({"groups": [{"value": "Ada", "hits": [HIT_EXAMPLE]}], "complete": True, **SEARCHED_EXAMPLE})
+
+    groups: Annotated[list[GroupAnswer], Field(description="In order of their nearest hits.")]
+    complete: bool = Field(
+        description="There are as many groups, and as many hits in each, as were asked for, or no more that match."
+    )
+    truncated: bool | None = Field(
+        default=None, description="Of a search by text: the query is longer than the model sees."
+    )
+    explain: ExplainAnswer | None = Field(default=None, description="With `explain: true`.")
 
 
 class VectorItem(BaseModel):

@@ -9,7 +9,7 @@ from typing import Any
 from events_schema.embedding import EmbeddingSpec, Float32Array
 from query_service.errors import RefusedPartError
 from query_service.freshness import Demand
-from query_service.models import Origin, SearchSettings
+from query_service.models import Origin, SearchOptions
 from query_service.search import SearchVectors
 from query_service.service import QueryService
 from query_service.texts import check_model, embedded_queries
@@ -72,21 +72,22 @@ def _given(origin: Origin) -> Float32Array | str:
 
 def search_of(
     service: QueryService,
-    settings: SearchSettings,
+    options: SearchOptions,
     origin: Float32Array | str,
     wanted: Filter | None,
     spec: EmbeddingSpec | None,
     *,
+    k: int,
     explain: bool,
 ) -> SearchVectors:
     return SearchVectors(
         origin=origin,
-        k=settings.k,
+        k=k,
         filter=wanted,
-        ef_search=settings.ef_search,
-        exact=settings.exact,
-        min_score=settings.min_score,
-        include=settings.parts(),
+        ef_search=options.ef_search,
+        exact=options.exact,
+        min_score=options.min_score,
+        include=options.parts(),
         metrics=service.metrics,
         explain=explain,
         spec=spec,

@@ -187,7 +187,7 @@ class SearchVectors:
     def dump(self, found: Hits | None) -> bytes:
         if found is None:
             return orjson.dumps(None)
-        return orjson.dumps([found.complete, [[getattr(hit, name) for name in _HIT_FIELDS] for hit in found.hits]])
+        return orjson.dumps([found.complete, [hit_values(hit) for hit in found.hits]])
 
     def load(self, payload: bytes) -> Hits | None:
         return kept_hits(orjson.loads(payload))
@@ -293,6 +293,11 @@ async def explain_statement(
         "execution_ms": plan["Execution Time"],
         "plan": plan["Plan"],
     }
+
+
+def hit_values(hit: Hit) -> list[Any]:
+    """In the order in which a `Hit` takes them."""
+    return [getattr(hit, name) for name in _HIT_FIELDS]
 
 
 def kept_hits(kept: Any) -> Hits | None:

@@ -8,9 +8,12 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from fastapi.responses import Response
 
-from query_service.answers import explained, of_search, shown_hits
+from query_service.answers import explained, of_search, shown, shown_hits
 from query_service.errors import VectorNotFoundError
+from query_service.grouped_search import GroupedSearch
 from query_service.models import (
+    GroupsAnswer,
+    GroupsRequest,
     RecommendRequest,
     SearchAnswer,
     SearchBatchAnswer,
@@ -68,6 +71,14 @@ def search_router(prefix: str, *, named: bool) -> APIRouter:
         return await _search_batch(body, service, tokens, target)
 
     @router.post(
+        "/search/groups", response_model=GroupsAnswer, openapi_extra=reads,
+        summary=f"Find the nearest vectors by groups{suffix}",
+        responses=documented(*ANY, *WITH_BODY, *EMBEDDED, "vector-not-found", "answer-too-large"),
+    )  # fmt: skip
+    async def search_groups(body: GroupsRequest, service: Service, tokens: Tokens, target: str = target_of) -> Response:
+        return await _search_groups(body, service, tokens, target)
+
+    @router.post(
         "/recommend", response_model=SearchAnswer, openapi_extra=reads,
         summary=f"Find vectors like some examples and unlike others{suffix}",
         responses=documented(*ANY, *WITH_BODY, *EMBEDDED, "vector-not-found", "answer-too-large"),
@@ -83,7 +94,7 @@ async def _search(body: SearchRequest, service: QueryService, tokens: Tokens, ta
     demand = demand_of(tokens, body)
     wanted = filter_of(body.filter)
     looked_for = await resolved(service, target, demand, [Asked("", body, body.model)])
-    query = search_of(service, body, looked_for.origins[0], wanted, looked_for.spec, explain=body.explain)
+    query = search_of(service, body, looked_for.origins[0], wanted, looked_for.spec, k=body.k, explain=body.explain)
     answer = await service.read_kept(query, target, demand, read_anyway=body.explain)
     found = answer.found
     if found is None:
@@ -95,7 +106,7 @@ async def _search(body: SearchRequest, service: QueryService, tokens: Tokens, ta
             **shown_hits(found, query.include),
             **of_search(service, answer, started),
             **({} if truncated is None else {"truncated": truncated}),
-            **({"explain": explained(found, answer.route)} if body.explain else {}),
+            **({"explain": explained(found.explanation, answer.route)} if body.explain else {}),
         }
     )
 
@@ -108,7 +119,7 @@ async def _search_batch(body: SearchBatchRequest, service: QueryService, tokens:
     asked = [Asked(pointer, query, query.model) for pointer, query in addressed]
     looked_for = await resolved(service, target, demand, asked)
     searches = [
-        search_of(service, query, origin, wanted, looked_for.spec, explain=body.explain)
+        search_of(service, query, origin, wanted, looked_for.spec, k=query.k, explain=body.explain)
         for query, origin, wanted in zip(body.queries, looked_for.origins, filters, strict=True)
     ]
     batch = SearchBatch(searches, service.max_answer_bytes)
@@ -119,7 +130,7 @@ async def _search_batch(body: SearchBatchRequest, service: QueryService, tokens:
                 {
                     **shown_hits(found, search.include),
                     **({} if truncated is None else {"truncated": truncated}),
-                    **({"explain": explained(found, answer.route)} if body.explain else {}),
+                    **({"explain": explained(found.explanation, answer.route)} if body.explain else {}),
                 }
                 for found, search, truncated in zip(answer.found, searches, looked_for.truncated, strict=True)
             ],
@@ -143,7 +154,7 @@ async def _recommend(body: RecommendRequest, service: QueryService, tokens: Toke
         examples[: len(body.positive)],
         examples[len(body.positive) :],
         body.strategy,
-        search_of(service, body, examples[0], wanted, looked_for.spec, explain=body.explain),
+        search_of(service, body, examples[0], wanted, looked_for.spec, k=body.k, explain=body.explain),
     )
     answer = await service.read_kept(query, target, demand, read_anyway=body.explain)
     truncated = [one for one in looked_for.truncated if one is not None]
@@ -152,6 +163,34 @@ async def _recommend(body: RecommendRequest, service: QueryService, tokens: Toke
             **shown_hits(answer.found, query.search.include),
             **of_search(service, answer, started),
             **({"truncated": any(truncated)} if truncated else {}),
-            **({"explain": explained(answer.found, answer.route)} if body.explain else {}),
+            **({"explain": explained(answer.found.explanation, answer.route)} if body.explain else {}),
+        }
+    )
+
+
+async def _search_groups(body: GroupsRequest, service: QueryService, tokens: Tokens, target: str) -> Response:
+    started = time.monotonic()
+    demand = demand_of(tokens, body)
+    wanted = filter_of(body.filter)
+    looked_for = await resolved(service, target, demand, [Asked("", body, body.model)])
+    hits = body.groups * body.per_group
+    search = search_of(service, body, looked_for.origins[0], wanted, looked_for.spec, k=hits, explain=body.explain)
+    query = GroupedSearch(search, body.field(), body.groups, body.per_group)
+    answer = await service.read_kept(query, target, demand, read_anyway=body.explain)
+    found = answer.found
+    if found is None:
+        assert body.id is not None
+        raise VectorNotFoundError(body.id)
+    truncated = looked_for.truncated[0]
+    return json_answer(
+        {
+            "groups": [
+                {"value": group.value, "hits": [shown(hit, search.include) for hit in group.hits]}
+                for group in found.groups
+            ],
+            "complete": True,
+            **of_search(service, answer, started),
+            **({} if truncated is None else {"truncated": truncated}),
+            **({"explain": explained(found.explanation, answer.route)} if body.explain else {}),
         }
     )

@@ -25,7 +25,7 @@ from aindusdb.local_stack.services import problem_detail
 from shared.http.problem_pages import problem_page
 from shared.telemetry import configure_logging, process_registry
 
-READING_POST = re.compile(r"/(search(/batch)?|count|recommend|scroll)$")
+READING_POST = re.compile(r"/(search(/batch|/groups)?|count|recommend|scroll)$")
 HOP_BY_HOP = frozenset(
     {
         b"connection",
