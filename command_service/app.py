@@ -51,7 +51,7 @@ def create_app(settings: CommandSettings, registry: CollectorRegistry) -> FastAP
     @asynccontextmanager
     async def lifespan(application: FastAPI) -> AsyncIterator[None]:
         # No connection is opened here: the service starts, and says why it is not ready, without its database.
-        pool = await create_pool(settings.events_dsn.get_secret_value(), settings, min_size=0, max_size=4)
+        pool = await create_pool(settings.events_dsn.get_secret_value(), settings, max_size=4)
         holder["events"] = pool
         application.state.service = CommandService(
             bus, pool, Signer(settings.signing_key_list()), Principal(settings.tenant, settings.actor), embedder

@@ -51,7 +51,7 @@ def create_app(settings: RelaySettings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_application: FastAPI) -> AsyncIterator[None]:
-        holder["events"] = await create_pool(settings.events_dsn.get_secret_value(), settings, min_size=0, max_size=1)
+        holder["events"] = await create_pool(settings.events_dsn.get_secret_value(), settings, max_size=1)
         tasks = [asyncio.create_task(observe_forever(), name="observing")]
         if settings.kafka_bootstrap:
             tasks.append(asyncio.create_task(relay.run(), name="relay"))

@@ -39,8 +39,8 @@ def create_app(settings: ProjectorSettings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_application: FastAPI) -> AsyncIterator[None]:
         # Without connections at first: a database that is away shows at /ready and does not end the process.
-        pools["events"] = await create_pool(settings.events_dsn.get_secret_value(), settings, min_size=0, max_size=2)
-        pools["read"] = await create_pool(settings.read_dsn.get_secret_value(), settings, min_size=0, max_size=3)
+        pools["events"] = await create_pool(settings.events_dsn.get_secret_value(), settings, max_size=2)
+        pools["read"] = await create_pool(settings.read_dsn.get_secret_value(), settings, max_size=3)
         await announcer.start()
         consuming = asyncio.create_task(consumer.run(), name="consumer")
         beside = [

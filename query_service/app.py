@@ -21,7 +21,7 @@ from query_service.horizon import Horizon
 from query_service.metrics import QueryMetrics
 from query_service.problems import problem_of
 from query_service.query_bus import QueryBus
-from query_service.replicas import ReadServer
+from query_service.replicas import ReadServer, server_names
 from query_service.routing import Routing
 from query_service.search_routes import search_router
 from query_service.service import QueryService
@@ -57,16 +57,17 @@ def create_app(settings: QuerySettings, registry: CollectorRegistry) -> FastAPI:
     async def lifespan(application: FastAPI) -> AsyncIterator[None]:
         horizon = Horizon()
         primary = settings.read_dsn.get_secret_value()
+        dsns = (*settings.replica_dsns(), primary)
         servers.extend(
             [
-                await ReadServer.create(dsn, settings, metrics, horizon, primary=dsn == primary)
-                for dsn in (*settings.replica_dsns(), primary)
+                await ReadServer.create(name, dsn, settings, metrics, horizon, primary=dsn == primary)
+                for name, dsn in zip(server_names(dsns), dsns, strict=True)
             ]
         )
         events_dsn = settings.events_address()
         pool = None
         if events_dsn is not None:
-            pool = await create_pool(events_dsn, settings, min_size=0, max_size=min(settings.pool_max_size, 8))
+            pool = await create_pool(events_dsn, settings, max_size=min(settings.pool_max_size, 8))
         events = EventReader(pool)
         feeds = Feeds(events, settings)
         following = None if redis_url is None else asyncio.create_task(follow_changes(redis_url, changed))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from urllib.parse import urlsplit
@@ -34,6 +34,16 @@ _ATTENTION_SECONDS = 1.0
 _log = structlog.get_logger("replicas")
 
 
+def server_names(dsns: Sequence[str]) -> list[str]:
+    """What each address is called in metrics, logs and explanations: its host and port, and its database where that is
+    what tells servers behind one pooler apart."""
+    parts = [urlsplit(dsn) for dsn in dsns]
+    places = [f"{part.hostname}:{part.port or 5432}" for part in parts]
+    return [
+        place if places.count(place) == 1 else f"{place}{part.path}" for place, part in zip(places, parts, strict=True)
+    ]
+
+
 class ReadServer:
     """One address. It names one server, never a balancer over several: its snapshots only grow."""
 
@@ -60,12 +70,11 @@ class ReadServer:
 
     @classmethod
     async def create(
-        cls, dsn: str, settings: QuerySettings, metrics: QueryMetrics, horizon: Horizon, *, primary: bool
+        cls, name: str, dsn: str, settings: QuerySettings, metrics: QueryMetrics, horizon: Horizon, *, primary: bool
     ) -> ReadServer:
         """Opens no connection, so that the service starts without its database."""
-        parts = urlsplit(dsn)
-        pool = await create_pool(dsn, settings, min_size=0, vectors=True)
-        return cls(f"{parts.hostname}:{parts.port or 5432}", pool, settings, metrics, horizon, primary=primary)
+        pool = await create_pool(dsn, settings, vectors=True)
+        return cls(name, pool, settings, metrics, horizon, primary=primary)
 
     def close(self) -> None:
         if self._under_way is not None:

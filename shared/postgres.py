@@ -70,20 +70,15 @@ async def create_pool(
     dsn: str,
     settings: ProcessSettings,
     *,
-    min_size: int | None = None,
     max_size: int | None = None,
     vectors: bool = False,
 ) -> Pool:
-    """A pool whose connections carry the application's name and, with `vectors`, pgvector's numpy codecs.
-
-    Raises:
-        One of `CONNECTION_LOST`: the server cannot be reached.
-    """
-    maximum = max_size or settings.pool_max_size
+    """A pool whose connections carry the application's name and, with `vectors`, pgvector's numpy codecs. It begins
+    empty, so that a process starts without its databases."""
     return await asyncpg.create_pool(
         dsn,
-        min_size=min(min_size if min_size is not None else settings.pool_min_size, maximum),
-        max_size=maximum,
+        min_size=0,
+        max_size=max_size or settings.pool_max_size,
         command_timeout=settings.command_timeout_seconds,
         timeout=10,
         statement_cache_size=settings.statement_cache_size,

@@ -45,8 +45,6 @@ class ProcessSettings(BaseSettings):
     """At `debug` every request has a line."""
     drain_timeout_seconds: int = Field(default=20, ge=0, le=300)
     """How long what is under way may take after SIGTERM."""
-    pool_min_size: int = Field(default=5, ge=1, le=100)
-    """Without effect: every pool begins empty, so that a process starts without its databases."""
     pool_max_size: int = Field(default=20, ge=1, le=200)
     """Connections that the query service opens at most to each read server; other pools have a few."""
     command_timeout_seconds: float = Field(default=60.0, gt=0)

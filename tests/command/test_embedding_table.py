@@ -19,7 +19,7 @@ from tests.servers import Databases
 
 @pytest_asyncio.fixture(scope="module")
 async def pool(databases: Databases) -> AsyncIterator[Pool]:
-    async with await create_pool(databases.events_dsn, command_settings(databases), min_size=0, max_size=4) as opened:
+    async with await create_pool(databases.events_dsn, command_settings(databases), max_size=4) as opened:
         yield opened
 
 
@@ -71,7 +71,7 @@ async def test_beyond_so_many_rows_those_not_used_for_longest_are_forgotten(
 
 async def test_table_that_is_not_there_is_a_miss(databases: Databases) -> None:
     settings = command_settings(databases)
-    async with await create_pool(databases.read_admin_dsn, settings, min_size=0, max_size=1) as elsewhere:
+    async with await create_pool(databases.read_admin_dsn, settings, max_size=1) as elsewhere:
         kept = table(elsewhere)
         await kept.keep(scope(), {A: embedding(1, 2, 3)})
         assert await kept.find(scope(), [A]) == {}

@@ -95,7 +95,7 @@ async def running_consumer(
 
 @asynccontextmanager
 async def running_upkeep(settings: ProjectorSettings) -> AsyncIterator[None]:
-    pool = await create_pool(settings.read_dsn.get_secret_value(), settings, min_size=0, max_size=2)
+    pool = await create_pool(settings.read_dsn.get_secret_value(), settings, max_size=2)
     running = asyncio.create_task(Upkeep(settings).run(pool))
     try:
         yield

@@ -17,6 +17,7 @@ import numpy as np
 import pytest_asyncio
 
 from aindusdb.local_stack.ports import free_port
+from query_service.replicas import server_names
 from shared.postgres import CONNECTION_LOST
 from shared.read_model.tables import embeddings_table, records_table
 from shared.tokens import ConsistencyToken, Signer
@@ -291,3 +292,8 @@ async def test_a_killed_primary_costs_its_replicas_no_search(field: Field) -> No
         await asyncio.sleep(0.5)
         field.servers.primary.signal(signal.SIGKILL)
         assert {answer.status_code for answer in await running} == {200}
+
+
+def test_servers_are_called_by_host_and_port_and_by_their_database_where_that_tells_them_apart() -> None:
+    dsns = ["postgresql://u:p@pooler:6432/one", "postgresql://u:p@pooler:6432/two", "postgresql://u:p@primary/read"]
+    assert server_names(dsns) == ["pooler:6432/one", "pooler:6432/two", "primary:5432"]

@@ -18,7 +18,7 @@ NAMES = "SELECT name FROM pg_prepared_statements WHERE $1"
 async def main():
     connection = await connect(sys.argv[1], ProcessSettings())
     print(*(row["name"] for row in await connection.fetch(NAMES, True)))
-    async with await create_pool(sys.argv[1], ProcessSettings(), min_size=1, max_size=1) as pool:
+    async with await create_pool(sys.argv[1], ProcessSettings(), max_size=1) as pool:
         print(*(row["name"] for row in await pool.fetch(NAMES, True)))
 
 asyncio.run(main())
