@@ -37,8 +37,8 @@ class NoFeedError(Exception):
 
 
 class RebuildFailedError(Exception):
-    """An event does not fit the generation that is made, or the index cannot be made over it. A rebuild parks nothing:
-    the generation is given up, and the one before it stays."""
+    """An event that the projection has applied does not fit the generation that is made, or the index cannot be made
+    over it. A rebuild parks nothing of its own: the generation is given up, and the one before it stays."""
 
 
 class NotCaughtUpError(Exception):

@@ -27,6 +27,8 @@ SELECT aggregate_id, collection_id, aggregate_type FROM parked_events
 WHERE aggregate_id = ANY($1::uuid[]) OR (collection_id = ANY($2::uuid[]) AND aggregate_type = 'collection')
 """
 
+_READ_PARKED = "SELECT position FROM parked_events WHERE position = ANY($1::bigint[])"
+
 # What belonged to a collection that is deleted by now would have been dropped; nobody needs to look at it.
 _PARK = """
 INSERT INTO parked_events
@@ -83,6 +85,14 @@ async def read_parked_streams(connection: Connection, events: Sequence[RecordedE
         if row["aggregate_type"] == "collection":
             streams.collections.add(row["collection_id"])
     return streams
+
+
+async def without_parked(connection: Connection, events: Sequence[RecordedEvent]) -> list[RecordedEvent]:
+    """The events that the projection has applied or is to apply. All of those set aside behind its checkpoints are
+    left out, so whoever folds the log up to there has what is searched, and no more."""
+    rows = await connection.fetch(_READ_PARKED, [event.position for event in events])
+    parked = {row["position"] for row in rows}
+    return [event for event in events if event.position not in parked]
 
 
 @dataclass(slots=True)

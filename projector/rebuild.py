@@ -37,6 +37,7 @@ from projector.generations import (
     set_state,
 )
 from projector.indexing import analyze, make_index
+from projector.parking import without_parked
 from projector.settings import ProjectorSettings
 from projector.suspects import expect_comparable
 from projector.tables import create_metadata_index, create_tables
@@ -267,7 +268,9 @@ async def _apply(
     try:
         async with replay.connection.transaction():
             moved = await move_generation(replay.connection, generation, reached)
-            await _write(replay, generation, _between(events, generation.checkpoints, targets))
+            within = _between(events, generation.checkpoints, targets)
+            applied = await without_parked(replay.connection, within)
+            await _write(replay, generation, applied)
     except POISON as error:
         if len(events) == 1:
             raise RebuildFailedError(
@@ -276,6 +279,8 @@ async def _apply(
         middle = len(events) // 2
         generation = await _apply(replay, generation, events[:middle], targets)
         return await _apply(replay, generation, events[middle:], targets)
+    if len(applied) < len(within):
+        _log.warning("left out events that are parked", table=generation.records, events=len(within) - len(applied))
     return moved
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from events_schema.base import RecordedEvent
 from events_schema.collections import IndexSpec
 from projector import rebuild
+from events_schema.streams import vector_stream
 from projector.errors import GenerationGoneError, RebuildFailedError
 from projector.generations import Generation
 from projector.rebuild import Progress, Replay
@@ -295,6 +296,32 @@ async def test_an_event_that_does_not_fit_fails_the_rebuild_with_its_position(
         with pytest.raises(RebuildFailedError, match=rf"position {poison} does not fit.*never created"):
             await rebuild.build(replay, begun)
         assert (await generation(projection, articles, 2)).checkpoints == (poison - 1,)
+@pytest.mark.parametrize("batch", [1, 4, 1000])
+async def test_what_is_parked_is_left_out_with_its_followers_and_fails_no_rebuild(
+    projection: Projection, log: LogWriter, batch: int
+) -> None:
+    articles = await log.create_collection()
+    await log.create(articles, "a", content="before")
+    stream = vector_stream(articles.collection_id, "a")
+    parked = {await log.append(articles.collection_id, stream, "vector", "VectorPraised", {"id": "a"})}
+    parked.add(await log.update(articles, "never created", content="x"))
+    await log.create(articles, "b")
+    parked.add(await log.update(articles, "a", content="after"))
+    await projection.catch_up()
+    async with replaying(projection, batch_max_events=batch) as replay:
+        begun = await rebuild.begin(replay, articles.collection_id, shape_of(articles), automatic=False)
+        ready = await rebuild.index(replay, await rebuild.build(replay, begun))
+        # What follows while it is made is parked too, and what does not is in both.
+        parked |= {await log.delete(articles, "a"), await log.update(articles, "never created", content="y")}
+        await log.update(articles, "b", content="goes on")
+        await projection.catch_up()
+        await rebuild.promote(replay, ready, keep_old=True)
+    assert await states(projection, articles) == {1: "kept", 2: "active"}
+    assert await projection.stored() == await projection.expected(without=parked)
+    assert set(await projection.parked()) == parked
+    await projection.assert_projected(without=parked)
+
+
         await rebuild.give_up(replay.connection, begun, "as it is said")
     assert await states(projection, articles) == {1: "active", 2: "stale"}
     assert await projection.stored() == await projection.expected(without={poison})
@@ -303,6 +330,8 @@ async def test_an_event_that_does_not_fit_fails_the_rebuild_with_its_position(
 async def test_a_collection_deleted_while_it_is_rebuilt_is_left_alone(projection: Projection, log: LogWriter) -> None:
     articles = await log.create_collection()
     await log.create_many(articles, (f"v{number}" for number in range(9)))
+    # As if another version of this software had been able to apply it.
+    await projection.read.execute("DELETE FROM parked_events")
     await projection.catch_up()
     async with replaying(projection) as replay:
         begun = await rebuild.begin(replay, articles.collection_id, shape_of(articles), automatic=False)
