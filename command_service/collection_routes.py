@@ -50,6 +50,7 @@ async def create_collection(body: CreateCollectionRequest, service: Service, con
             index=body.index.spec(),
             embedding_spec=spec,
             description=body.description,
+            month_partitions=body.month_partitions,
         )
     )
     answer = _answer(service, context, outcome, status_code=201)
@@ -130,6 +131,7 @@ def _answer(
         metric=outcome.metric,
         type=outcome.type,
         index=outcome.index,
+        month_partitions=outcome.month_partitions,
         model=outcome.embedding_spec.model,
         provider=outcome.embedding_spec.provider,
         description=outcome.description,

@@ -88,6 +88,15 @@ Model = Annotated[
 Description = Annotated[str, Field(max_length=2000, description="What it is for."), AfterValidator(_content)]
 
 
+MonthPartitions = Annotated[
+    bool,
+    Field(
+        description="Whether the tables are divided by the month in which vectors were created: for large collections "
+        "whose searches are filtered by `$created_at`."
+    ),
+]
+
+
 class _Request(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, arbitrary_types_allowed=True)
 
@@ -153,6 +162,7 @@ class CreateCollectionRequest(_Request):
     metric: Annotated[Metric, Field(description="How distance is measured.")] = "cosine"
     type: Annotated[VectorType, Field(description="32 or 16 bits a number.")] = "vector"
     index: IndexInput = IndexInput()
+    month_partitions: MonthPartitions = False
     model: Model | None = None
     description: Description | None = None
 
@@ -172,8 +182,8 @@ class CreateCollectionRequest(_Request):
 
 
 class UpdateCollectionRequest(_Request):
-    """Each field that is given has its whole new value; null removes the description. A change of metric, type or index
-    is applied beside the running searches, which go on as before until then."""
+    """Each field that is given has its whole new value; null removes the description. A change of metric, type,
+    index or partitions is applied beside the running searches, which go on as before until then."""
 
     model_config = example({"index": {"kind": "hnsw", "m": 32, "ef_construction": 128}})
 
@@ -181,6 +191,7 @@ class UpdateCollectionRequest(_Request):
     metric: Annotated[Metric, Field(description="How distance is measured.")] | None = None
     type: Annotated[VectorType, Field(description="32 or 16 bits a number.")] | None = None
     index: IndexInput | None = None
+    month_partitions: MonthPartitions | None = None
 
     @model_validator(mode="after")
     def _only_the_description_goes(self) -> Self:
@@ -374,6 +385,7 @@ class CollectionWritten(BaseModel):
             "metric": "cosine",
             "type": "vector",
             "index": {"kind": "hnsw", "m": 16, "ef_construction": 64},
+            "month_partitions": False,
             "model": "e5-small",
             "provider": "client",
             "description": "Articles on wings",
@@ -389,6 +401,7 @@ class CollectionWritten(BaseModel):
     metric: Metric
     type: VectorType
     index: IndexSpec
+    month_partitions: bool
     model: str | None
     provider: Annotated[str, Field(description="What embeds its texts; `client`: the embeddings are brought.")]
     description: str | None

@@ -35,6 +35,7 @@ class CollectionOutcome(_Outcome):
     index: IndexSpec
     embedding_spec: EmbeddingSpec
     description: str | None
+    month_partitions: bool = False
 
 
 class OperationOutcome(BaseModel):

@@ -208,6 +208,7 @@ class Restoring:
                 index=was.index,
                 embedding_spec=was.embedding_spec,
                 description=was.description,
+                month_partitions=was.month_partitions,
                 restores=collection_id,
             )
             page.outcomes.append(await self._service.change_collection(creation))

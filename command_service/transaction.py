@@ -146,6 +146,7 @@ class _Decision:
             index=described.index,
             embedding_spec=described.embedding_spec,
             description=described.description,
+            month_partitions=described.month_partitions,
         )
 
     def _after(self, before: CollectionState, event: CollectionEvent) -> CollectionState:

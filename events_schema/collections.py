@@ -37,6 +37,9 @@ class CollectionCreated(Event):
     index: IndexSpec
     embedding_spec: EmbeddingSpec
     description: str | None = None
+    month_partitions: bool = Field(
+        default=False, description="The tables are divided by the month in which vectors were created."
+    )
     restores: UUID | None = Field(
         default=None, description="The deleted collection that this one takes the place of, if it does."
     )
@@ -51,6 +54,7 @@ class CollectionUpdated(Event):
     metric: Metric | None = None
     type: VectorType | None = None
     index: IndexSpec | None = None
+    month_partitions: bool | None = None
 
 
 class CollectionDeleted(Event):

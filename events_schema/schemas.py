@@ -41,6 +41,13 @@ def file_name(event_type: str, version: int) -> str:
     return f"{event_type}.v{version}.json"
 
 
+def told_by(file: Path) -> tuple[str, int]:
+    """The event type and the schema version that a file is of. A version may have further samples, of fields that came
+    later, with a word of their own: `Type.v1.word.json`."""
+    event_type, version, *_ = file.stem.split(".")
+    return event_type, int(version.removeprefix("v"))
+
+
 def faults(
     event_types: Mapping[str, type[Event]] = EVENT_TYPES,
     schemas: Path = SCHEMAS,
@@ -61,9 +68,9 @@ def faults(
         found += _departures(model, schemas)
     for folder in (schemas, samples):
         for committed in sorted(folder.glob("*.json")):
-            event_type, _, version_text = committed.stem.rpartition(".v")
+            event_type, version = told_by(committed)
             known = event_types.get(event_type)
-            if known is None or known.schema_version < int(version_text):
+            if known is None or known.schema_version < version:
                 found.append(
                     f"{folder.name}/{committed.name} has no event type any more: events of it are in logs for ever"
                 )

@@ -33,9 +33,9 @@ _VERSION = "SELECT version FROM collections WHERE collection_id = $1"
 _BEARER_OF_NAME = "SELECT collection_id FROM collections WHERE tenant = $1 AND name = $2 AND deleted_at IS NULL"
 
 _INSERT = """
-INSERT INTO collections (collection_id, tenant, name, metric, type, index, embedding_spec, description,
-                         version, position, created_at, updated_at, deleted_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11, $12)
+INSERT INTO collections (collection_id, tenant, name, metric, type, index, month_partitions, embedding_spec,
+                         description, version, position, created_at, updated_at, deleted_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12, $13)
 """
 
 _INSERT_STATE = "INSERT INTO collection_state (collection_id, generation, revision, position) VALUES ($1, $2, $3, $4)"
@@ -43,7 +43,7 @@ _INSERT_STATE = "INSERT INTO collection_state (collection_id, generation, revisi
 _UPDATE = """
 UPDATE collections SET description = CASE WHEN $2 THEN $3 ELSE description END,
     metric = coalesce($4, metric), type = coalesce($5, type), index = coalesce($6, index),
-    version = $7, position = $8, updated_at = $9
+    month_partitions = coalesce($7, month_partitions), version = $8, position = $9, updated_at = $10
 WHERE collection_id = $1
 """
 
@@ -90,6 +90,7 @@ async def apply_collection_event(connection: Connection, recorded: RecordedEvent
                 event.metric,
                 event.type,
                 None if event.index is None else event.index.model_dump_json(),
+                event.month_partitions,
                 recorded.version,
                 recorded.position,
                 recorded.timestamp,
@@ -145,6 +146,7 @@ async def _create(connection: Connection, recorded: RecordedEvent, event: Collec
         event.metric,
         event.type,
         event.index.model_dump_json(),
+        event.month_partitions,
         event.embedding_spec.model_dump_json(),
         event.description,
         recorded.version,
@@ -156,7 +158,7 @@ async def _create(connection: Connection, recorded: RecordedEvent, event: Collec
         await _mark_deleted(connection, deletion)
         return
     await connection.execute(_INSERT_STATE, recorded.collection_id, FIRST_GENERATION, uuid4(), recorded.position)
-    shape = Shape(event.embedding_spec, event.metric, event.type, event.index)
+    shape = Shape(event.embedding_spec, event.metric, event.type, event.index, event.month_partitions)
     # An IVFFlat index needs rows to find its lists in; see `upkeep`.
     generation = Generation(
         recorded.collection_id, FIRST_GENERATION, shape, "active", indexed=event.index.kind == "hnsw"

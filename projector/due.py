@@ -5,10 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from projector.generations import Generation, Shape
-
-OUTGROWN = 2
-"""An IVFFlat index is made anew when the collection has so many times the rows that it was made for: its lists have
-become that much longer, and their centres say less and less."""
+from projector.indexes import OUTGROWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +19,15 @@ class Limits:
 class Facts:
     """`unfinished` is a generation that the upkeep has begun, `failed` one that it had to give up a while ago at most.
     `rows` are counted up to the least number that an index is made from; of an index that is there they are what the
-    database estimates."""
+    database estimates. Of month partitions they are those of the fullest that has no index; `partition_is_due`: one has
+    the rows for an IVFFlat index and has none, or has outgrown the one it has."""
 
     wanted: Shape
     active: Generation
     unfinished: Generation | None
     failed: Generation | None
     rows: int
+    partition_is_due: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +83,8 @@ def decide(facts: Facts, limits: Limits) -> Due:
         return Replace(facts.wanted, enough)
     if not active.indexed:
         return MakeIndex(active) if enough else Nothing()
+    if active.shape.month_partitions:
+        return MakeIndex(active) if facts.partition_is_due else Nothing()
     return Replace(facts.wanted, search_index=True) if _is_outgrown(facts) else Nothing()
 
 

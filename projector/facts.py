@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from uuid import UUID
 
 from events_schema.collections import IndexSpec
 from events_schema.embedding import EmbeddingSpec
 from projector.due import Facts
 from projector.generations import Generation, Shape, read_generations
+from projector.indexes import has_outgrown, lists_for
 from projector.settings import ProjectorSettings
 from shared.postgres import Connection
 
@@ -42,6 +44,18 @@ _COUNT_UP_TO = "SELECT count(*) FROM (SELECT FROM {embeddings} LIMIT $1) AS coun
 _ESTIMATE = "SELECT reltuples::bigint FROM pg_class WHERE oid = to_regclass($1)"
 
 
+# The lists of an IVFFlat index that searches may use, the newest where one takes the place of another.
+_PARTITIONS = """
+SELECT format('%I', c.relname) AS name, greatest(c.reltuples, 0)::bigint AS estimated, (
+    SELECT max(option_value::int)
+    FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid, pg_options_to_table(x.reloptions)
+    WHERE i.indrelid = c.oid AND i.indisvalid AND option_name = 'lists'
+) AS lists
+FROM pg_inherits h JOIN pg_class c ON c.oid = h.inhrelid
+WHERE h.inhparent = to_regclass($1)
+"""
+
+
 async def perhaps_due(connection: Connection) -> list[UUID]:
     """The collections that anything may be due for."""
     return [row["collection_id"] for row in await connection.fetch(_PERHAPS_DUE)]
@@ -56,6 +70,7 @@ async def read_facts(connection: Connection, collection_id: UUID, settings: Proj
         return None
     lately = await connection.fetch(_FAILED_LATELY, collection_id, settings.rebuild_retry_seconds)
     failed = {found["generation"] for found in lately}
+    rows = await _rows(connection, active, settings)
     return Facts(
         wanted=Shape(
             EmbeddingSpec.model_validate_json(row["embedding_spec"]),
@@ -67,13 +82,37 @@ async def read_facts(connection: Connection, collection_id: UUID, settings: Proj
         active=active,
         unfinished=next((one for one in generations if one.automatic and one.state in {"building", "ready"}), None),
         failed=next((one for one in generations if one.number in failed), None),
-        rows=await _rows(connection, active, settings.ivfflat_min_rows),
+        rows=rows.count,
+        partition_is_due=rows.partition_is_due,
     )
 
 
-async def _rows(connection: Connection, active: Generation, up_to: int) -> int:
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    count: int
+    partition_is_due: bool = False
+
+
+async def _rows(connection: Connection, active: Generation, settings: ProjectorSettings) -> _Rows:
+    if not active.shape.month_partitions:
+        return _Rows(await _rows_of_one(connection, active, settings.ivfflat_min_rows))
+    fullest, outgrown = 0, False
+    for row in await connection.fetch(_PARTITIONS, active.embeddings):
+        if row["lists"] is None:
+            fullest = max(fullest, await _count(connection, row["name"], settings.ivfflat_min_rows))
+        elif has_outgrown(lists_for(row["estimated"], active.shape, settings.index_memory_mb), row["lists"]):
+            outgrown = True
+    is_ivfflat = active.shape.index.kind == "ivfflat"
+    return _Rows(fullest, is_ivfflat and (outgrown or fullest >= settings.ivfflat_min_rows))
+
+
+async def _rows_of_one(connection: Connection, active: Generation, up_to: int) -> int:
     if active.indexed and active.shape.index.kind == "ivfflat":
         estimated: int | None = await connection.fetchval(_ESTIMATE, active.embeddings)
         return estimated or 0
-    counted: int = await connection.fetchval(_COUNT_UP_TO.format(embeddings=active.embeddings), up_to)
+    return await _count(connection, active.embeddings, up_to)
+
+
+async def _count(connection: Connection, table: str, up_to: int) -> int:
+    counted: int = await connection.fetchval(_COUNT_UP_TO.format(embeddings=table), up_to)
     return counted

@@ -48,7 +48,7 @@ WHERE collection_id = $1 AND generation = $2
 """
 
 _MARK_INDEXED = """
-UPDATE generations SET indexed = true, indexed_rows = $3, lists = $4, updated_at = clock_timestamp()
+UPDATE generations SET indexed = true, indexed_rows = $3, lists = $4, reason = NULL, updated_at = clock_timestamp()
 WHERE collection_id = $1 AND generation = $2
 """
 
@@ -70,6 +70,16 @@ WHERE collection_id = $1 AND generation = $2
 _RENAME = """
 UPDATE generations SET metric = $3, index = $4, updated_at = clock_timestamp()
 WHERE collection_id = $1 AND generation = $2
+"""
+
+# On what is made, or else on what something was to be done to.
+_NOTE = """
+UPDATE generations SET reason = $2, updated_at = clock_timestamp()
+WHERE collection_id = $1 AND generation = (
+    SELECT generation FROM generations
+    WHERE collection_id = $1 AND (automatic AND state IN ('building', 'ready') OR state = 'active')
+    ORDER BY state = 'active', generation DESC LIMIT 1
+)
 """
 
 _DELETE = "DELETE FROM generations WHERE collection_id = $1 AND generation = $2"
@@ -242,8 +252,16 @@ async def renew_revision(connection: Connection, active: Generation, checkpoints
 async def set_state(
     connection: Connection, generation: Generation, state: GenerationState, reason: str | None = None
 ) -> None:
-    said = None if reason is None else reason[:_MAX_REASON_CHARACTERS]
-    await connection.execute(_SET_STATE, generation.collection_id, generation.number, state, said)
+    await connection.execute(_SET_STATE, generation.collection_id, generation.number, state, _cut(reason))
+
+
+async def note_reason(connection: Connection, collection_id: UUID, reason: str | None) -> None:
+    """Why the upkeep could not go on with what it was doing, and will try again; None: it did go on."""
+    await connection.execute(_NOTE, collection_id, _cut(reason))
+
+
+def _cut(reason: str | None) -> str | None:
+    return None if reason is None else reason[:_MAX_REASON_CHARACTERS]
 
 
 async def delete_generation(connection: Connection, generation: Generation) -> None:

@@ -9,12 +9,16 @@ from events_schema.collections import IndexKind
 from projector.generations import Shape
 from shared.read_model.tables import OPERATOR_CLASSES
 
+OUTGROWN = 2
+"""An IVFFlat index is made anew when there are so many times the rows that it was made for: its lists have become that
+much longer, and their centres say less and less."""
+
 MIN_LISTS = 10
 MAX_LISTS = 32_768
 _ROWS_PER_LIST = 1_000
 _SQUARE_ROOT_FROM_ROWS = 1_000_000
 
-_CREATE = "CREATE INDEX {concurrently}{name} ON {table} USING {kind} (embedding {operator_class}){parameters}"
+_CREATE = "CREATE INDEX {concurrently}{name}ON {table} USING {kind} (embedding {operator_class}){parameters}"
 
 _DEFAULT_M = 16
 _DEFAULT_EF_CONSTRUCTION = 64
@@ -35,6 +39,11 @@ def lists_for(rows: int, shape: Shape, memory_mb: int) -> int:
     while lists > MIN_LISTS and build_memory_mb(shape, rows, lists) > memory_mb:
         lists = max(lists * 9 // 10, MIN_LISTS)
     return lists
+
+
+def has_outgrown(lists: int | None, had: int | None) -> bool:
+    """Whether the index of a partition, which has so many lists, is to be made anew with these."""
+    return lists is not None and had is not None and lists >= OUTGROWN * had
 
 
 def build_memory_mb(shape: Shape, rows: int, lists: int | None) -> int:
@@ -58,11 +67,14 @@ def index_name(table: str, kind: IndexKind) -> str:
     return f"{table}_{kind}"
 
 
-def index_statement(table: str, shape: Shape, lists: int | None = None, *, concurrently: bool = False) -> str:
-    """Over the embeddings in `table`. `lists` is for IVFFlat, and must not be None there."""
+def index_statement(
+    table: str, shape: Shape, lists: int | None = None, *, concurrently: bool = False, named: bool = True
+) -> str:
+    """Over the embeddings in `table`. `lists` is for IVFFlat, and must not be None there. Not `named`: PostgreSQL finds
+    a name, because there is an index that bears the usual one."""
     return _CREATE.format(
         concurrently="CONCURRENTLY " if concurrently else "",
-        name=index_name(table, shape.index.kind),
+        name=f"{index_name(table, shape.index.kind)} " if named else "",
         table=table,
         kind=shape.index.kind,
         operator_class=f"{shape.type}_{OPERATOR_CLASSES[shape.metric]}",

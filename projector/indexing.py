@@ -4,22 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
+import asyncpg
 import structlog
 
 from projector.checkpoints import Checkpoint, between_batches
 from projector.generations import Generation, Shape, expect_state, lock_generation, mark_indexed, renew_revision
-from projector.indexes import build_memory_mb, index_name, index_statement, lists_for
+from projector.indexes import build_memory_mb, has_outgrown, index_statement, lists_for
+from projector.partitions import partitions_of_table
 from projector.settings import ProjectorSettings
 from shared.postgres import Connection
 
-_COUNT = "SELECT count(*) FROM {embeddings}"
+_COUNT = "SELECT count(*) FROM {table}"
 
-_READ_INDEX = """
-SELECT i.indisvalid AS valid,
+_READ_INDEXES = """
+SELECT format('%I', c.relname) AS name, i.indisvalid AS valid,
        (SELECT option_value::int FROM pg_options_to_table(c.reloptions) WHERE option_name = 'lists') AS lists
-FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
-WHERE i.indexrelid = to_regclass($1)
+FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am a ON a.oid = c.relam
+WHERE i.indrelid = to_regclass($1) AND a.amname = $2
+ORDER BY i.indisvalid, lists NULLS FIRST, c.relname
 """
 
 _DROP = "DROP INDEX CONCURRENTLY {name}"
@@ -38,10 +42,12 @@ _log = structlog.get_logger("indexing")
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """An index that is there: over how many rows, and with how many lists if it is an IVFFlat one."""
+    """An index that is there: over how many rows, with how many lists if it is an IVFFlat one (the most that a
+    partition's has), and the tables that there were."""
 
     rows: int
     lists: int | None
+    tables: list[str]
 
 
 async def index_in_place(connection: Connection, generation: Generation, settings: ProjectorSettings) -> None:
@@ -54,34 +60,84 @@ async def index_in_place(connection: Connection, generation: Generation, setting
         GenerationGoneError: the generation is not the active one any more.
         asyncpg.PostgresError: the index cannot be made; nothing is changed.
     """
-    made = await make_index(connection, generation, settings, concurrently=True)
+    while True:
+        made = await make_index(connection, generation, settings, concurrently=True)
+        if made is None or await between_batches(connection, partial(_tell, connection, generation, made)):
+            break
+    if made is not None:
+        _log.info("indexed", table=generation.embeddings, kind=generation.shape.index.kind, rows=made.rows)
 
-    async def tell(checkpoints: Sequence[Checkpoint]) -> None:
-        expect_state(await lock_generation(connection, generation.collection_id, generation.number), "active")
-        await mark_indexed(connection, generation, made.rows, made.lists)
-        await renew_revision(connection, generation, checkpoints)
 
-    await between_batches(connection, tell)
-    _log.info("indexed", table=generation.embeddings, kind=generation.shape.index.kind, rows=made.rows)
+async def _tell(connection: Connection, generation: Generation, made: Made, checkpoints: Sequence[Checkpoint]) -> bool:
+    """Not, if a partition has come meanwhile that has no index."""
+    expect_state(await lock_generation(connection, generation.collection_id, generation.number), "active")
+    if made.tables != await tables_of_embeddings(connection, generation):
+        return False
+    await mark_indexed(connection, generation, made.rows, made.lists)
+    await renew_revision(connection, generation, checkpoints)
+    return True
 
 
 async def make_index(
     connection: Connection, generation: Generation, settings: ProjectorSettings, *, concurrently: bool
-) -> Made:
-    """Outside any transaction. Not `concurrently`: whoever writes to the table meanwhile waits.
+) -> Made | None:
+    """Outside any transaction. Not `concurrently`: whoever writes to the table meanwhile waits. Of month partitions
+    each gets its own index, an IVFFlat one once it has the rows for it, and again when it has outgrown it. None: no
+    partition has the rows.
 
     Raises:
         asyncpg.PostgresError: it cannot be made.
     """
-    shape = generation.shape
-    rows: int = await connection.fetchval(
-        _COUNT.format(embeddings=generation.embeddings), timeout=settings.index_timeout_seconds
-    )
-    lists = lists_for(rows, shape, settings.index_memory_mb) if shape.index.kind == "ivfflat" else None
-    await _allow_memory(connection, build_memory_mb(shape, rows, lists), settings)
-    found = await _create(connection, generation.embeddings, shape, lists, settings, concurrently=concurrently)
+    tables = await tables_of_embeddings(connection, generation)
+    total, most_lists, there = 0, None, generation.shape.index.kind == "hnsw"
+    for table in tables:
+        rows: int = await connection.fetchval(_COUNT.format(table=table), timeout=settings.index_timeout_seconds)
+        total += rows
+        if _is_too_small(generation.shape, rows, settings):
+            continue
+        there = True
+        lists = await _make_over(connection, table, generation.shape, rows, settings, concurrently=concurrently)
+        most_lists = max((one for one in (lists, most_lists) if one is not None), default=None)
     await analyze(connection, generation, settings)
-    return Made(rows, found)
+    return Made(total, most_lists, tables) if there else None
+
+
+async def tables_of_embeddings(connection: Connection, generation: Generation) -> list[str]:
+    """Those that are indexed: the one, or its partitions."""
+    if generation.shape.month_partitions:
+        return await partitions_of_table(connection, generation.embeddings)
+    return [generation.embeddings]
+
+
+def _is_too_small(shape: Shape, rows: int, settings: ProjectorSettings) -> bool:
+    return shape.month_partitions and shape.index.kind == "ivfflat" and rows < settings.ivfflat_min_rows
+
+
+async def _make_over(
+    connection: Connection, table: str, shape: Shape, rows: int, settings: ProjectorSettings, *, concurrently: bool
+) -> int | None:
+    """How many lists the index has in the end: it may be there already, made for the rows that there were then."""
+    kind = shape.index.kind
+    lists = lists_for(rows, shape, settings.index_memory_mb) if kind == "ivfflat" else None
+    valid: list[asyncpg.Record] = []
+    for row in await connection.fetch(_READ_INDEXES, table, kind):
+        if row["valid"]:
+            valid.append(row)
+        else:
+            # A build that was cut off leaves an index that every write keeps up and no search may use.
+            await connection.execute(_DROP.format(name=row["name"]), timeout=settings.index_timeout_seconds)
+    if not valid or (shape.month_partitions and has_outgrown(lists, valid[-1]["lists"])):
+        await _allow_memory(connection, build_memory_mb(shape, rows, lists), settings)
+        await connection.execute(
+            index_statement(table, shape, lists, concurrently=concurrently, named=not valid),
+            timeout=settings.index_timeout_seconds,
+        )
+        outdated = valid
+    else:
+        lists, outdated = valid[-1]["lists"], valid[:-1]
+    for row in outdated:
+        await connection.execute(_DROP.format(name=row["name"]), timeout=settings.index_timeout_seconds)
+    return lists
 
 
 async def analyze(connection: Connection, generation: Generation, settings: ProjectorSettings) -> None:
@@ -95,27 +151,3 @@ async def _allow_memory(connection: Connection, needed_mb: int, settings: Projec
     # A parallel build takes all of it at once, so no more is asked for than it needs.
     memory_mb = min(max(needed_mb, _LEAST_MEMORY_MB), settings.index_memory_mb)
     await connection.execute(_MEMORY, f"{memory_mb}MB", str(settings.index_parallel_workers))
-
-
-async def _create(
-    connection: Connection,
-    table: str,
-    shape: Shape,
-    lists: int | None,
-    settings: ProjectorSettings,
-    *,
-    concurrently: bool,
-) -> int | None:
-    """How many lists it has in the end: it may be there already, made for the rows that there were then."""
-    name = index_name(table, shape.index.kind)
-    there = await connection.fetchrow(_READ_INDEX, name)
-    if there is not None and there["valid"]:
-        found: int | None = there["lists"]
-        return found
-    if there is not None:
-        # A build that was cut off leaves an index that every write keeps up and no search may use.
-        await connection.execute(_DROP.format(name=name), timeout=settings.index_timeout_seconds)
-    await connection.execute(
-        index_statement(table, shape, lists, concurrently=concurrently), timeout=settings.index_timeout_seconds
-    )
-    return lists

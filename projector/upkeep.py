@@ -27,6 +27,7 @@ from projector.generations import (
     Shape,
     expect_state,
     lock_generation,
+    note_reason,
     rename_shape,
     renew_revision,
 )
@@ -56,7 +57,7 @@ class Upkeep:
             await asyncio.sleep(self._settings.upkeep_interval_seconds)
             try:
                 for collection_id in await self._due(read):
-                    await self._work_on(collection_id)
+                    await self._work_on(read, collection_id)
             except (*CONNECTION_LOST, asyncpg.PostgresError) as error:
                 _log.warning("collections stay as they are for now", error=repr(error))
             except Exception:
@@ -76,7 +77,7 @@ class Upkeep:
         facts = await read_facts(connection, collection_id, self._settings)
         return Nothing() if facts is None else decide(facts, self._limits)
 
-    async def _work_on(self, collection_id: UUID) -> None:
+    async def _work_on(self, read: Pool, collection_id: UUID) -> None:
         try:
             async with claimed(collection_id, self._settings) as connection:
                 if connection is not None:
@@ -87,8 +88,10 @@ class Upkeep:
         except (*CONNECTION_LOST, *_TRIED_AGAIN) as error:
             # A lost connection is no reason to try again at once: making an index may be what the server died of.
             self._pause(collection_id, error)
+            await _note(read, collection_id, f"{type(error).__name__}: {error}")
         else:
-            self._pauses.pop(collection_id, None)
+            if self._pauses.pop(collection_id, None) is not None:
+                await _note(read, collection_id, None)
 
     def _pause(self, collection_id: UUID, error: Exception) -> None:
         _, before = self._pauses.get(collection_id, (0.0, 0.0))
@@ -131,6 +134,12 @@ class Upkeep:
                 _log.error("a change of a collection cannot be applied; searches go on as before",
                            collection_id=str(collection_id), reason=str(error))  # fmt: skip
                 await rebuild.give_up(connection, generation, str(error))
+
+
+async def _note(read: Pool, collection_id: UUID, reason: str | None) -> None:
+    """For those who ask what became of the change."""
+    async with read.acquire() as connection:
+        await note_reason(connection, collection_id, reason)
 
 
 async def _rename(connection: Connection, generation: Generation, shape: Shape) -> None:

@@ -18,12 +18,15 @@ from events_schema.registry import AnyEvent, decode_event
 from events_schema.vectors import VectorCreated, VectorDeleted, VectorUpdated
 from projector.errors import UnprojectableEventError
 from projector.generations import Generation
+from projector.indexes import index_statement
+from projector.partitions import make_partitions
 from shared.postgres import Connection
+from shared.read_model.tables import row_key
 
 _UPSERT_RECORDS = """
 INSERT INTO {records} (id, content, metadata, created_at, updated_at, version, position)
 SELECT * FROM unnest($1::text[], $2::text[], $3::jsonb[], $4::timestamptz[], $5::timestamptz[], $6::int[], $7::bigint[])
-ON CONFLICT (id) DO UPDATE SET content = excluded.content, metadata = excluded.metadata,
+ON CONFLICT ({key}) DO UPDATE SET content = excluded.content, metadata = excluded.metadata,
     created_at = excluded.created_at, updated_at = excluded.updated_at,
     version = excluded.version, position = excluded.position
 """
@@ -35,7 +38,7 @@ UPDATE {records} r SET content = CASE WHEN c.sets_content THEN c.content ELSE r.
 FROM unnest($1::text[], $2::boolean[], $3::text[], $4::jsonb[], $5::timestamptz[], $6::int[], $7::bigint[])
     AS c(id, sets_content, content, metadata, updated_at, version, position)
 WHERE r.id = c.id
-RETURNING r.id
+RETURNING r.id, r.created_at
 """
 
 # The cast is to the column's type: a halfvec is rounded by pgvector itself, which refuses what it cannot hold.
@@ -43,6 +46,13 @@ _UPSERT_EMBEDDINGS = """
 INSERT INTO {embeddings} (id, embedding)
 SELECT id, embedding::{type} FROM unnest($1::text[], $2::vector[]) AS given(id, embedding)
 ON CONFLICT (id) DO UPDATE SET embedding = excluded.embedding
+"""
+
+_UPSERT_DATED_EMBEDDINGS = """
+INSERT INTO {embeddings} (id, embedding, created_at)
+SELECT id, embedding::{type}, created_at
+FROM unnest($1::text[], $2::vector[], $3::timestamptz[]) AS given(id, embedding, created_at)
+ON CONFLICT (id, created_at) DO UPDATE SET embedding = excluded.embedding
 """
 
 _DELETE_RECORDS = "DELETE FROM {records} WHERE id = ANY($1::text[])"
@@ -130,22 +140,39 @@ async def write_vectors(connection: Connection, generation: Generation, effects:
     changed = {
         vector_id: effect for vector_id, effect in effects.items() if effect.created_at is None and not effect.deleted
     }
+    partitioned = generation.shape.month_partitions
+    if partitioned:
+        # No key over all partitions holds an id to one row: one that comes again may lie in another month.
+        deleted += [vector_id for vector_id, effect in created.items() if effect.version > 1]
+        await _make_partitions(connection, generation, created.values())
     if deleted:
         await connection.execute(_DELETE_RECORDS.format(records=generation.records), deleted)
         await connection.execute(_DELETE_EMBEDDINGS.format(embeddings=generation.embeddings), deleted)
     if created:
         await _upsert_records(connection, generation, created)
+    created_at = {vector_id: effect.created_at for vector_id, effect in created.items()}
     if changed:
-        await _change_records(connection, generation, changed)
+        created_at |= await _change_records(connection, generation, changed)
     embedded = {vector_id: effect.embedding for vector_id, effect in effects.items() if effect.embedding is not None}
     if embedded:
-        await _upsert_embeddings(connection, generation, embedded)
+        dates = [created_at[vector_id] for vector_id in embedded] if partitioned else None
+        await _upsert_embeddings(connection, generation, embedded, dates)
+
+
+async def _make_partitions(connection: Connection, generation: Generation, created: Iterable[VectorEffect]) -> None:
+    """For the months in which these vectors were created, with the index that the others have."""
+    moments = [effect.created_at for effect in created if effect.created_at is not None]
+    for partition in await make_partitions(connection, generation, moments):
+        if generation.indexed and generation.shape.index.kind == "hnsw":
+            await connection.execute(index_statement(partition, generation.shape))
 
 
 async def _upsert_records(connection: Connection, generation: Generation, created: dict[str, VectorEffect]) -> None:
     effects = created.values()
     await connection.execute(
-        _UPSERT_RECORDS.format(records=generation.records),
+        _UPSERT_RECORDS.format(
+            records=generation.records, key=", ".join(row_key(month_partitions=generation.shape.month_partitions))
+        ),
         list(created),
         [effect.content for effect in effects],
         [_json(effect.metadata) for effect in effects],
@@ -156,7 +183,10 @@ async def _upsert_records(connection: Connection, generation: Generation, create
     )
 
 
-async def _change_records(connection: Connection, generation: Generation, changed: dict[str, VectorEffect]) -> None:
+async def _change_records(
+    connection: Connection, generation: Generation, changed: dict[str, VectorEffect]
+) -> dict[str, datetime]:
+    """When each of them was created."""
     effects = changed.values()
     rows = await connection.fetch(
         _CHANGE_RECORDS.format(records=generation.records),
@@ -168,19 +198,26 @@ async def _change_records(connection: Connection, generation: Generation, change
         [effect.version for effect in effects],
         [effect.position for effect in effects],
     )
-    missing = changed.keys() - {row["id"] for row in rows}
+    created_at = {row["id"]: row["created_at"] for row in rows}
+    missing = changed.keys() - created_at.keys()
     if missing:
         raise UnprojectableEventError(f"the vector {min(missing)!r} is updated, but the read model does not have it")
+    return created_at
 
 
-async def _upsert_embeddings(connection: Connection, generation: Generation, embedded: dict[str, str]) -> None:
+async def _upsert_embeddings(
+    connection: Connection, generation: Generation, embedded: dict[str, str], dates: list[datetime | None] | None
+) -> None:
+    """`dates`: when each vector was created, for partitions by it."""
     matrix = decode_many(list(embedded.values()), generation.shape.spec.dimension)
     if generation.narrowed:
         matrix = np.clip(matrix, -_GREATEST_HALF, _GREATEST_HALF)
+    statement = _UPSERT_EMBEDDINGS if dates is None else _UPSERT_DATED_EMBEDDINGS
     await connection.execute(
-        _UPSERT_EMBEDDINGS.format(embeddings=generation.embeddings, type=generation.shape.type),
+        statement.format(embeddings=generation.embeddings, type=generation.shape.type),
         list(embedded),
         [Vector(row) for row in matrix],
+        *([] if dates is None else [dates]),
     )
 
 

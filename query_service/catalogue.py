@@ -10,17 +10,31 @@ from uuid import UUID
 
 from events_schema.collections import IndexSpec, Metric, VectorType
 from events_schema.embedding import EmbeddingSpec
-from shared.read_model.tables import embeddings_table, records_table
+from shared.read_model.tables import embeddings_table, records_table, row_key
+
+
+@dataclass(frozen=True, slots=True)
+class RowKey:
+    """By which columns a row of one table finds its row in the other, as SQL."""
+
+    columns: tuple[str, ...]
+
+    def of(self, table: str) -> str:
+        return ", ".join(f"{table}.{column}" for column in self.columns)
+
+    def same(self, table: str, other: str) -> str:
+        return " AND ".join(f"{table}.{column} = {other}.{column}" for column in self.columns)
 
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """What a collection is to be."""
+    """What a collection is to be, or what a generation of it is."""
 
     metric: Metric
     type: VectorType
     index: IndexSpec
     embedding_spec: EmbeddingSpec
+    month_partitions: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +51,7 @@ class LiveCollection:
     type: VectorType
     index: IndexSpec
     embedding_spec: EmbeddingSpec
+    month_partitions: bool
     description: str | None
     version: int
     position: int
@@ -47,6 +62,15 @@ class LiveCollection:
     indexed: bool
     lists: int | None
     declared: Declared
+
+    @property
+    def shape(self) -> Declared:
+        """What the active generation is."""
+        return Declared(self.metric, self.type, self.index, self.embedding_spec, self.month_partitions)
+
+    @property
+    def key(self) -> RowKey:
+        return RowKey(row_key(month_partitions=self.month_partitions))
 
     @property
     def records(self) -> str:
@@ -97,6 +121,7 @@ def _collection(collection_id: UUID, row: Mapping[str, Any]) -> LiveCollection:
         type=row["type"],
         index=IndexSpec.model_validate(row["index"]),
         embedding_spec=EmbeddingSpec.model_validate(row["embedding_spec"]),
+        month_partitions=row["month_partitions"],
         description=row["description"],
         version=row["version"],
         position=row["position"],
@@ -111,5 +136,6 @@ def _collection(collection_id: UUID, row: Mapping[str, Any]) -> LiveCollection:
             type=row["declared_type"],
             index=IndexSpec.model_validate(row["declared_index"]),
             embedding_spec=EmbeddingSpec.model_validate(row["declared_embedding_spec"]),
+            month_partitions=row["declared_month_partitions"],
         ),
     )

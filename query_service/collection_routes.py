@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
@@ -9,6 +10,8 @@ from fastapi.responses import Response
 
 from query_service.catalogue import LiveCollection
 from query_service.models import CollectionAnswer, CollectionListAnswer, ListParameters, ReadParameters
+from query_service.pending_changes import Noted, pending_change, read_noted
+from query_service.polls import Poll
 from query_service.query_bus import Target, resolve
 from query_service.requests import (
     CollectionCursor,
@@ -21,6 +24,7 @@ from query_service.requests import (
 )
 from shared.http.application import API_PREFIX, StrictRoute, permission
 from shared.http.problems import documented
+from shared.postgres import Connection
 from shared.principal import Permission
 
 _ANY = (
@@ -45,17 +49,21 @@ async def list_collections(
     service: Service, tokens: Tokens, cursor: CollectionCursor, parameters: Annotated[ListParameters, Query()]
 ) -> Response:
     tenant = service.principal.tenant
-    poll = await service.bus.poll(demand_of(tokens, parameters))
     after = "" if cursor is None else cursor["after"]
-    collections = poll.catalogue.of_tenant(tenant)
-    rest = [collection for collection in collections if collection.name > after]
+
+    async def read(connection: Connection, poll: Poll) -> tuple[list[LiveCollection], list[LiveCollection], Noted]:
+        collections = poll.catalogue.of_tenant(tenant)
+        rest = [collection for collection in collections if collection.name > after]
+        return collections, rest, await read_noted(connection, rest[: parameters.limit])
+
+    poll, (collections, rest, noted) = await service.bus.survey(demand_of(tokens, parameters), read)
     page = rest[: parameters.limit]
     more = len(rest) > len(page)
     ids = {collection.collection_id for collection in collections}
     parked = sum(of in ids for of, _ in poll.parked)
     return json_answer(
         {
-            "items": [_item(collection) for collection in page],
+            "items": [_item(collection, noted, poll) for collection in page],
             "next_cursor": service.signer.sign_cursor(cursor_scope(tenant, "collections"), {"after": page[-1].name})
             if more
             else None,
@@ -72,13 +80,19 @@ async def get_collection(
     name: CollectionName, service: Service, tokens: Tokens, parameters: Annotated[ReadParameters, Query()]
 ) -> Response:
     demand = demand_of(tokens, parameters)
-    poll = await service.bus.poll(demand)
-    collection, parked = resolve(poll, Target(service.principal.tenant, name, demand))
-    document = {**_item(collection), "freshness": service.freshness(poll.snapshot, poll.began, parked)}
+    target = Target(service.principal.tenant, name, demand)
+
+    async def read(connection: Connection, poll: Poll) -> tuple[LiveCollection, int, Noted]:
+        collection, parked = resolve(poll, target)
+        return collection, parked, await read_noted(connection, [collection])
+
+    poll, (collection, parked, noted) = await service.bus.survey(demand, read)
+    document = {**_item(collection, noted, poll), "freshness": service.freshness(poll.snapshot, poll.began, parked)}
     return json_answer(document, etag=collection.version)
 
 
-def _item(collection: LiveCollection) -> dict[str, Any]:
+def _item(collection: LiveCollection, noted: Noted, poll: Poll) -> dict[str, Any]:
+    change = pending_change(collection, noted.get(collection.collection_id, ()), poll.snapshot.low)
     return {
         "name": collection.name,
         "collection_id": str(collection.collection_id),
@@ -86,14 +100,17 @@ def _item(collection: LiveCollection) -> dict[str, Any]:
         "metric": collection.declared.metric,
         "type": collection.declared.type,
         "index": collection.declared.index.model_dump(),
+        "month_partitions": collection.declared.month_partitions,
         "active": {
             "generation": collection.generation,
             "metric": collection.metric,
             "type": collection.type,
             "index": collection.index.model_dump(),
+            "month_partitions": collection.month_partitions,
             "lists": collection.lists,
             "indexed": collection.indexed,
         },
+        "change": None if change is None else asdict(change),
         "model": collection.declared.embedding_spec.model,
         "provider": collection.declared.embedding_spec.provider,
         "description": collection.description,

@@ -650,8 +650,23 @@ class ActiveGenerationItem(BaseModel):
     metric: Metric
     type: VectorType
     index: IndexSpec
+    month_partitions: bool
     lists: int | None = Field(description="How many lists an IVFFlat index has.")
     indexed: bool = Field(description="The index is there. Until then searches are exact.")
+
+
+class PendingChangeItem(BaseModel):
+    """A change of the tables that is not there yet; until then searches go on as `active` says."""
+
+    state: Literal["waiting", "running", "failed"] = Field(
+        description="waiting: it is not begun. running: the log is folded into new tables, then they are indexed. "
+        "failed: it is tried again later, and at once when something else is asked for."
+    )
+    generation: int | None = Field(description="The one that is made, or could not be made.")
+    position: int | None = Field(description="The new tables hold every event up to here.")
+    target: int = Field(description="Where the projection stands; the new tables have to get there.")
+    reason: str | None = Field(description="Why it failed, or why the last try did.")
+    since: datetime = Field(description="When it failed, got on last, or was asked for.")
 
 
 class CollectionItem(BaseModel):
@@ -661,7 +676,9 @@ class CollectionItem(BaseModel):
     metric: Metric
     type: VectorType
     index: IndexSpec
+    month_partitions: bool = Field(description="The tables are divided by the month in which vectors were created.")
     active: ActiveGenerationItem
+    change: PendingChangeItem | None = Field(description="Null: the tables are what the collection is to be.")
     model: str | None
     provider: str = Field(description="What embeds its texts; `client`: the embeddings are brought.")
     description: str | None
@@ -678,13 +695,16 @@ COLLECTION_EXAMPLE = {
     "metric": "cosine",
     "type": "vector",
     "index": {"kind": "hnsw", "m": 16, "ef_construction": 64},
+    "month_partitions": False,
     "active": {
         "generation": 1,
         "metric": "cosine",
         "type": "vector",
         "index": {"kind": "hnsw", "m": 16, "ef_construction": 64},
+        "month_partitions": False,
         "indexed": True,
     },
+    "change": None,
     "model": "e5-small",
     "provider": "client",
     "description": "Articles on wings",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Generic, Protocol, TypeVar
 
@@ -132,6 +133,26 @@ class QueryBus:
         """A poll that covers the demand, for reads that concern the catalogue only."""
         return (await self._routing.covering(demand, Failures()))[1]
 
+    async def survey(
+        self, demand: Demand, read: Callable[[Connection, Poll], Awaitable[FoundT]]
+    ) -> tuple[Poll, FoundT]:
+        """Such a poll, and what is read besides from the server that it is of.
+
+        Raises:
+            ForeignTokenError, NotFreshEnoughError, ServerUnavailableError, TooManyReadsError
+        """
+        failures = Failures()
+        with self._counted():
+            while True:
+                server, poll = await self._routing.covering(demand, failures)
+                try:
+                    async with server.reading() as connection:
+                        return poll, await read(connection, poll)
+                except RECOVERY_CONFLICTS as error:
+                    failures.add(server, ServerUnavailableError(server.name, str(error)))
+                except ServerUnavailableError as error:
+                    failures.add(server, error)
+
     async def fault(self) -> str | None:
         """Why no server can be read, if so."""
         try:
@@ -143,20 +164,29 @@ class QueryBus:
     async def _bounded(
         self, query: Query[FoundT], target: Target, kept: KeptQuery[FoundT] | None, *, read_anyway: bool
     ) -> Answer[FoundT]:
-        if self._under_way >= self._max_reads:
-            raise TooManyReadsError(self._under_way)
-        self._under_way += 1
         failures = Failures()
-        try:
+        with self._counted():
             tries = 0
             while tries - failures.count < _MAX_CHANGES:
                 answer = await self._try(query, target, kept, failures, read_anyway=read_anyway)
                 if answer is not None:
                     return answer
                 tries += 1
+        raise ServerUnavailableError("every address", f"what they show changed {_MAX_CHANGES} times during one read")
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        """
+        Raises:
+            TooManyReadsError
+        """
+        if self._under_way >= self._max_reads:
+            raise TooManyReadsError(self._under_way)
+        self._under_way += 1
+        try:
+            yield
         finally:
             self._under_way -= 1
-        raise ServerUnavailableError("every address", f"what they show changed {_MAX_CHANGES} times during one read")
 
     async def _try(
         self,

@@ -21,7 +21,7 @@ from query_service.errors import (
     ZeroVectorError,
 )
 from query_service.filter_sql import filter_sql
-from query_service.search import Hits, SearchVectors, check_embedding, explain_statement
+from query_service.search import Hits, SearchVectors, check_embedding, dated_filter, explain_statement
 from query_service.snapshot import CHECKPOINTS, Reading, one_snapshot, snapshot_of
 from shared.embedding_input import embedding_fault
 from shared.postgres import Connection
@@ -39,13 +39,14 @@ SELECT c.low, c.high, c.log_id, h.*
 FROM checkpoints c LEFT JOIN LATERAL (
     {hits_from}SELECT nearest.id, nearest.distance, r.version{columns}
     FROM (
-        SELECT e.id, d.distance
-        FROM {embeddings} e JOIN {records} f ON f.id = e.id
+        SELECT {key_e}, d.distance
+        FROM {embeddings} e JOIN {records} f ON {f_is_e}
         CROSS JOIN LATERAL (SELECT {to_positive} AS distance, {to_negative} AS unlike OFFSET 0) d
-        WHERE e.id <> ALL({excluded}) AND ({condition}) AND (d.unlike IS NULL OR d.distance < d.unlike)
+        WHERE e.id <> ALL({excluded}) AND ({condition}) AND ({e_is_dated})
+          AND (d.unlike IS NULL OR d.distance < d.unlike)
         ORDER BY d.distance, e.id LIMIT {k}
     ) nearest
-    JOIN {records} r ON r.id = nearest.id{embedding_join}{hits_to}
+    JOIN {records} r ON {r_is_nearest}{embedding_join}{hits_to}
 ) h ON true
 ORDER BY h.distance, h.id
 """
@@ -180,6 +181,7 @@ def _best_score(
 ) -> tuple[str, list[Any]]:
     values: list[Any] = []
     bind = binder(values)
+    key = collection.key
     operator = DISTANCE_OPERATORS[collection.metric]
 
     def least(examples: Sequence[Float32Array]) -> str:
@@ -196,8 +198,15 @@ def _best_score(
         "k": bind(search.k, "bigint"),
         "embeddings": collection.embeddings,
         "records": collection.records,
-        "embedding_join": f" JOIN {collection.embeddings} v ON v.id = nearest.id" if search.include.embedding else "",
+        "embedding_join": f" JOIN {collection.embeddings} v ON {key.same('v', 'nearest')}"
+        if search.include.embedding
+        else "",
+        "key_e": key.of("e"),
+        "f_is_e": key.same("f", "e"),
+        "r_is_nearest": key.same("r", "nearest"),
     }
     condition = filter_sql(search.filter or EVERYTHING, "f", first=len(values) + 1)
     values += condition.values
-    return _BEST_SCORE.format(**parts, condition=condition.condition), values
+    dated = filter_sql(dated_filter(collection, search.filter or EVERYTHING), "e", first=len(values) + 1)
+    values += dated.values
+    return _BEST_SCORE.format(**parts, condition=condition.condition, e_is_dated=dated.condition), values

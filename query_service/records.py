@@ -144,7 +144,7 @@ class CountVectors:
 
 
 def _parts_sql(collection: LiveCollection, include: Include, bind: Binder) -> dict[str, str]:
-    join = f" LEFT JOIN {collection.embeddings} v ON v.id = r.id" if include.embedding else ""
+    join = f" LEFT JOIN {collection.embeddings} v ON {collection.key.same('v', 'r')}" if include.embedding else ""
     return {
         "checkpoints": CHECKPOINTS,
         "columns": include.columns(bind),

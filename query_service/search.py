@@ -28,7 +28,7 @@ from shared.embedding.errors import ModelMismatchError
 from shared.embedding_input import EmbeddingFault, embedding_fault
 from shared.postgres import Connection
 from shared.read_model.conditions import EVERYTHING, Filter
-from shared.read_model.indexed_filters import indexed_part
+from shared.read_model.indexed_filters import dated_part, indexed_part
 from shared.read_model.tables import DISTANCE_OPERATORS
 
 MAX_K = 1_000
@@ -42,12 +42,12 @@ SELECT c.low, c.high, c.log_id, {is_there} AS is_there, 'index' AS scan, h.*
 FROM checkpoints c LEFT JOIN LATERAL (
     {hits_from}SELECT nearest.id, nearest.distance, r.version{columns}
     FROM settings CROSS JOIN LATERAL (
-        SELECT e.id, e.embedding {operator} {embedding} AS distance
+        SELECT {key_e}, e.embedding {operator} {embedding} AS distance
         FROM {embeddings} e
         WHERE settings.first IS NOT NULL{excluded}
         ORDER BY e.embedding {operator} {embedding} LIMIT {k}
     ) nearest
-    JOIN {records} r ON r.id = nearest.id{embedding_join}{hits_to}
+    JOIN {records} r ON {r_is_nearest}{embedding_join}{hits_to}
 ) h ON true
 ORDER BY h.distance, h.id
 """
@@ -59,12 +59,12 @@ SELECT c.low, c.high, c.log_id, {is_there} AS is_there, 'exact' AS scan, h.*
 FROM checkpoints c LEFT JOIN LATERAL (
     {hits_from}SELECT nearest.id, nearest.distance, r.version{columns}
     FROM (
-        SELECT e.id, (e.embedding {operator} {embedding}) + 0 AS distance
+        SELECT {key_e}, (e.embedding {operator} {embedding}) + 0 AS distance
         FROM {embeddings} e
         WHERE true{excluded}
         ORDER BY distance, e.id LIMIT {k}
     ) nearest
-    JOIN {records} r ON r.id = nearest.id{embedding_join}{hits_to}
+    JOIN {records} r ON {r_is_nearest}{embedding_join}{hits_to}
 ) h ON true
 ORDER BY h.distance, h.id
 """
@@ -202,6 +202,7 @@ class SearchVectors:
         """The SQL and its parameters' values: through the index, scanned by these settings, or exactly."""
         values: list[Any] = []
         bind = binder(values)
+        key = collection.key
         if isinstance(self.origin, str):
             vector_id = bind(self.origin, "text")
             is_there = f"EXISTS (SELECT FROM {collection.embeddings} WHERE id = {vector_id})"
@@ -222,17 +223,36 @@ class SearchVectors:
             "k": bind(self.k, "bigint"),
             "embeddings": collection.embeddings,
             "records": collection.records,
-            "embedding_join": f" JOIN {collection.embeddings} v ON v.id = nearest.id" if self.include.embedding else "",
+            "embedding_join": f" JOIN {collection.embeddings} v ON {key.same('v', 'nearest')}"
+            if self.include.embedding
+            else "",
+            "key_e": key.of("e"),
+            "r_is_nearest": key.same("r", "nearest"),
         }
         if self._filter is not None:
             condition = filter_sql(self._filter, "f", first=len(values) + 1)
             values += condition.values
             by_index = filter_sql(indexed_part(self._filter), "f", first=len(values) + 1)
             values += by_index.values
+            dated = {}
+            within = dated_filter(collection, self._filter)
+            for table in ("e", "f"):
+                of_table = filter_sql(within, table, first=len(values) + 1)
+                dated[table] = of_table.condition
+                values += of_table.values
             sql = filtered_search.STATEMENT.format(
                 **parts,
                 condition=condition.condition,
                 by_index=by_index.condition,
+                e_is_dated=dated["e"],
+                f_is_dated=dated["f"],
+                key_m=key.of("m"),
+                key_f=key.of("f"),
+                key_n=key.of("n"),
+                key_h=key.of("h"),
+                f_is_n=key.same("f", "n"),
+                e_is_m=key.same("e", "m"),
+                f_is_e=key.same("f", "e"),
                 wanted=bind(max(self.ef_search, 2 * self.k), "bigint"),
                 exactly="true" if settings is None else "false",
                 settings=_made(settings or {"hnsw.ef_search": "'40'"}),
@@ -303,6 +323,11 @@ def hit_values(hit: Hit) -> list[Any]:
 def kept_hits(kept: Any) -> Hits | None:
     """From JSON as `SearchVectors.dump` gives it."""
     return None if kept is None else Hits([Hit(*values) for values in kept[1]], complete=kept[0])
+
+
+def dated_filter(collection: LiveCollection, parsed: Filter) -> Filter:
+    """What of the filter tells the collection's month partitions apart; it holds for the embeddings too."""
+    return dated_part(parsed) if collection.month_partitions else EVERYTHING
 
 
 def _made(settings: Mapping[str, str]) -> str:

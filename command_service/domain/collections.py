@@ -39,6 +39,7 @@ class Collection:
     embedding_spec: EmbeddingSpec
     description: str | None
     created_at: datetime
+    month_partitions: bool = False
     restores: UUID | None = None
     """The deleted collection that it took the place of."""
 
@@ -120,6 +121,8 @@ def _created(command: CreateCollection) -> CollectionCreated:
         index=command.index,
         embedding_spec=command.embedding_spec,
         description=command.description,
+        # Software that does not know the field reads events that do not need it.
+        **({"month_partitions": True} if command.month_partitions else {}),
         **({} if command.restores is None else {"restores": command.restores}),
     )
 
@@ -134,5 +137,6 @@ def _collection(event: CollectionCreated, created_at: datetime) -> Collection:
         embedding_spec=event.embedding_spec,
         description=event.description,
         created_at=created_at,
+        month_partitions=event.month_partitions,
         restores=event.restores,
     )

@@ -42,6 +42,7 @@ class CreateCollection:
     index: IndexSpec
     embedding_spec: EmbeddingSpec
     description: str | None = None
+    month_partitions: bool = False
     restores: UUID | None = None
     """The deleted collection that this one takes the place of."""
 

@@ -1,7 +1,9 @@
-"""Which part of a filter the indexes of a records table answer. The rest is checked record by record."""
+"""Which part of a filter the indexes of a records table answer, and which one its partitions. The rest is checked
+record by record."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import assert_never
 
@@ -19,29 +21,44 @@ from shared.read_model.conditions import (
 )
 from shared.read_model.fields import SystemField
 
+_Leaf = IsOneOf | Compares | HoldsAll
+
 
 def indexed_part(parsed: Filter) -> Filter:
     """What indexes answer, and what holds wherever `parsed` does; `EVERYTHING` if there is nothing narrower."""
+    return _part(parsed, _is_indexed)
+
+
+def dated_part(parsed: Filter) -> Filter:
+    """The same of what is said about created_at, by which tables may be divided."""
+    return _part(parsed, lambda one: one.field is SystemField.CREATED_AT)
+
+
+def _part(parsed: Filter, is_answered: Callable[[_Leaf], bool]) -> Filter:
     match parsed:
         case AllOf():
-            parts = tuple(part for one in parsed.conditions if (part := indexed_part(one)) != EVERYTHING)
+            parts = tuple(part for one in parsed.conditions if (part := _part(one, is_answered)) != EVERYTHING)
             return AllOf(parts)
         case AnyOf():
-            parts = tuple(map(indexed_part, parsed.conditions))
+            parts = tuple(_part(one, is_answered) for one in parsed.conditions)
             return EVERYTHING if EVERYTHING in parts else AnyOf(parts)
-        case IsOneOf():
-            return parsed if _is_answered(parsed) else EVERYTHING
-        case HoldsAll():
-            return parsed
-        case Compares():
-            return parsed if parsed.field is SystemField.ID else EVERYTHING
+        case IsOneOf() | Compares() | HoldsAll():
+            return parsed if is_answered(parsed) else EVERYTHING
         case Not() | Exists() | IsLike():
             return EVERYTHING
         case _:
             assert_never(parsed)
 
 
-def _is_answered(parsed: IsOneOf) -> bool:
-    if isinstance(parsed.field, SystemField):
-        return parsed.field is SystemField.ID
-    return not any(value is None or isinstance(value, datetime) for value in parsed.values)
+def _is_indexed(parsed: _Leaf) -> bool:
+    match parsed:
+        case HoldsAll():
+            return True
+        case Compares():
+            return parsed.field is SystemField.ID
+        case IsOneOf():
+            if isinstance(parsed.field, SystemField):
+                return parsed.field is SystemField.ID
+            return not any(value is None or isinstance(value, datetime) for value in parsed.values)
+        case _:
+            assert_never(parsed)

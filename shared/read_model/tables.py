@@ -25,3 +25,10 @@ def records_table(collection_id: UUID, generation: int) -> str:
 
 def embeddings_table(collection_id: UUID, generation: int) -> str:
     return f"embeddings_{collection_id.hex}_g{generation}"
+
+
+def row_key(*, month_partitions: bool) -> tuple[str, ...]:
+    """The columns by which a row of one table finds its row in the other. Rows of partitioned tables lie where their
+    created_at belongs, so it is part of the key; an id is unique in them all the same, because the projector sees to
+    it."""
+    return ("id", "created_at") if month_partitions else ("id",)

@@ -1,4 +1,4 @@
-"""Changes of what a collection is: its metric, type and index."""
+"""Changes of what a collection is: its metric, type, index and partitions."""
 
 from __future__ import annotations
 
@@ -42,12 +42,32 @@ async def test_a_change_is_one_event_with_whole_new_values_of_what_changed(
     assert (again["version"], again["position"]) == (2, changed["position"])
 
 
+async def test_partitions_by_month_are_asked_for_switched_on_and_off_and_brought_back(
+    service: httpx.AsyncClient, log: Log
+) -> None:
+    plain = await _create(service, "plain")
+    assert "month_partitions" not in (await _last_event(log))[1]  # older software can read it
+    switched_on = (await service.patch(plain, json={"month_partitions": True})).json()
+    assert (switched_on["month_partitions"], switched_on["version"]) == (True, 2)
+    assert await _last_event(log) == ("CollectionUpdated", {"month_partitions": True})
+    assert (await service.patch(plain, json={"month_partitions": True})).json()["version"] == 2
+    assert (await service.patch(plain, json={"month_partitions": False})).json()["month_partitions"] is False
+    dated = await _create(service, "dated", month_partitions=True)
+    assert (await _last_event(log))[1]["month_partitions"] is True
+    deleted = (await service.delete(dated)).json()
+    assert deleted["month_partitions"] is True
+    await service.post(f"{dated}/restore", json={"collection_id": deleted["collection_id"]})
+    assert (await _last_event(log))[1]["month_partitions"] is True
+
+
 @pytest.mark.parametrize(
     ("body", "pointer"),
     [
         ({"metric": None}, "/metric"),
         ({"type": None}, "/type"),
         ({"index": None}, "/index"),
+        ({"month_partitions": None}, "/month_partitions"),
+        ({"month_partitions": "yes"}, "/month_partitions"),
         ({"metric": "manhattan"}, "/metric"),
         ({"index": {"kind": "ivfflat", "m": 3}}, "/index"),
         ({"dimension": 4}, "/dimension"),

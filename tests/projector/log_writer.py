@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -33,7 +34,8 @@ _INSERT = """
 INSERT INTO events (position, event_id, tenant, collection_id, aggregate_id, aggregate_type, version, event_type,
                     schema_version, event_data, metadata, timestamp)
 SELECT (SELECT coalesce(max(position), 0) FROM events) + 1, $1, $2, $3, $4, $5,
-       (SELECT coalesce(max(version), 0) FROM events WHERE aggregate_id = $4) + 1, $6, $7, $8, '{}', clock_timestamp()
+       (SELECT coalesce(max(version), 0) FROM events WHERE aggregate_id = $4) + 1, $6, $7, $8, '{}',
+       clock_timestamp() + $9::interval * (SELECT count(*) FROM events)
 RETURNING position
 """
 
@@ -58,7 +60,12 @@ def embedding(values: Sequence[float], spec: EmbeddingSpec) -> tuple[StoredEmbed
 
 @dataclass(slots=True)
 class LogWriter:
+    """`pace`: so much later than the one before it each event seems to have happened, besides the time that passes."""
+
     connection: asyncpg.Connection
+    pace: timedelta = timedelta()
+    month_partitions: bool = False
+    """Of the collections that are created."""
 
     async def append(
         self,
@@ -82,6 +89,7 @@ class LogWriter:
                 event_type,
                 schema_version,
                 orjson.dumps(event_data).decode(),
+                self.pace,
             )
         return position
 
@@ -116,6 +124,7 @@ class LogWriter:
                 index=index or IndexSpec(kind="hnsw", m=None, ef_construction=None, lists=None),
                 embedding_spec=collection.spec,
                 description=None,
+                month_partitions=self.month_partitions,
             ),
         )
         return collection

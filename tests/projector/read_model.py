@@ -17,7 +17,8 @@ from shared.event_log import recorded_event
 
 _TABLES_OF_COLLECTIONS = """
 SELECT format('%I', relname) FROM pg_class
-WHERE relkind = 'r' AND (starts_with(relname, 'records_') OR starts_with(relname, 'embeddings_'))
+WHERE relkind IN ('r', 'p') AND NOT relispartition
+  AND (starts_with(relname, 'records_') OR starts_with(relname, 'embeddings_'))
 """
 
 
@@ -143,9 +144,10 @@ async def stored(connection: asyncpg.Connection) -> ReadModel:
 
 async def _stored_vectors(connection: asyncpg.Connection, name: str, generation: int) -> dict[str, Row]:
     rows = await connection.fetch(
-        f"""SELECT *, embedding::real[] AS numbers
-            FROM records_{name}_g{generation} FULL JOIN embeddings_{name}_g{generation} USING (id)"""
+        f"""SELECT r.*, e.embedding::real[] AS numbers
+            FROM records_{name}_g{generation} r FULL JOIN embeddings_{name}_g{generation} e USING (id)"""
     )
+    assert len({row["id"] for row in rows}) == len(rows)
     return {
         row["id"]: Row(
             row["content"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import asyncpg
@@ -14,6 +15,7 @@ from events_schema.collections import IndexSpec
 from projector import claims
 from projector.generations import Generation, read_generations
 from projector.indexes import index_name
+from projector.indexing import tables_of_embeddings
 from projector.retirement import drop_retired_tables
 from shared.read_model.tables import embeddings_table
 from tests.projector.histories import History, long_history
@@ -43,8 +45,12 @@ def _becomes(projection: Projection, collection: NewCollection, **wanted: Any) -
 
 
 async def _index_definition(connection: asyncpg.Connection, generation: Generation) -> str | None:
-    name = index_name(generation.embeddings, generation.shape.index.kind)
-    definition: str | None = await connection.fetchval("SELECT pg_get_indexdef(to_regclass($1))", name)
+    """Of month partitions that of the first one that has it."""
+    tables = await tables_of_embeddings(connection, generation)
+    names = [index_name(table, generation.shape.index.kind) for table in tables]
+    definition: str | None = await connection.fetchval(
+        "SELECT max(pg_get_indexdef(to_regclass(name))) FROM unnest($1::text[]) AS given(name)", names
+    )
     return definition
 
 
@@ -57,11 +63,14 @@ async def _index_definition(connection: asyncpg.Connection, generation: Generati
         ({"index": _IVFFLAT}, "ivfflat (embedding vector_cosine_ops) WITH (lists='2')"),
         ({"index": _NONE}, None),
         ({"index": _NONE, "metric": "l2", "type": "halfvec"}, None),
+        ({"month_partitions": True}, "hnsw (embedding vector_cosine_ops) WITH (m='16'"),
+        ({"month_partitions": True, "index": _IVFFLAT}, "ivfflat (embedding vector_cosine_ops) WITH (lists='2')"),
     ],
 )
 async def test_a_change_is_applied_while_writes_go_on(
     projection: Projection, log: LogWriter, change: dict[str, Any], defined: str | None
 ) -> None:
+    log.pace = timedelta(days=2)  # some months have the rows for an IVFFlat index, and others have not
     articles = await log.create_collection()
     chosen = projector_settings(projection.databases, ivfflat_min_rows=10, batch_max_events=20)
     async with running_consumer(chosen), running_upkeep(chosen):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from uuid import uuid4
 
 import pytest
@@ -30,11 +31,14 @@ def mortality(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[Death]], Mortal
     return install
 
 
+_DAYS = timedelta(days=9)
+"""Between two events: a history spans several months."""
+
 _deaths = st.lists(st.tuples(st.integers(1, 60), st.booleans()), max_size=6)
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(steps=steps_of_a_history, batch=st.integers(1, 9), deaths=_deaths)
+@given(steps=steps_of_a_history, batch=st.integers(1, 9), deaths=_deaths, month_partitions=st.booleans())
 async def test_the_read_model_is_the_fold_of_the_log_whatever_dies_in_between(
     projection: Projection,
     log: LogWriter,
@@ -42,7 +46,9 @@ async def test_the_read_model_is_the_fold_of_the_log_whatever_dies_in_between(
     steps: list[Step],
     batch: int,
     deaths: list[Death],
+    month_partitions: bool,
 ) -> None:
+    log.pace, log.month_partitions = _DAYS, month_partitions
     await History(log, f"-{uuid4().hex[:8]}").play(steps)
     expected = await projection.expected()
     mortality(deaths)
@@ -54,14 +60,19 @@ async def test_the_read_model_is_the_fold_of_the_log_whatever_dies_in_between(
     assert await projection.parked() == {}
 
 
-@pytest.mark.parametrize(("batch", "until_statement"), [(1, 120), (7, 120), (1000, 60)])
+@pytest.mark.parametrize(
+    ("batch", "until_statement", "month_partitions"),
+    [(1, 120, False), (7, 120, True), (1000, 60, False)],
+)
 async def test_a_long_history_is_rebuilt_from_zero_whatever_dies_in_between(
     projection: Projection,
     log: LogWriter,
     mortality: Callable[[list[Death]], Mortality],
     batch: int,
     until_statement: int,
+    month_partitions: bool,
 ) -> None:
+    log.pace, log.month_partitions = _DAYS, month_partitions
     await History(log, "").play(long_history(200))
     expected = await projection.expected()
     for dies_before in (True, False):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from time import monotonic
 from uuid import uuid4
 
@@ -13,8 +14,8 @@ from hypothesis import strategies as st
 
 from events_schema.base import RecordedEvent
 from events_schema.collections import IndexSpec
-from projector import rebuild
 from events_schema.streams import vector_stream
+from projector import rebuild
 from projector.errors import GenerationGoneError, RebuildFailedError
 from projector.generations import Generation
 from projector.rebuild import Progress, Replay
@@ -36,10 +37,21 @@ _NO_INDEX = IndexSpec(kind="none", m=None, ef_construction=None, lists=None)
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(steps=steps_of_a_history, batch=st.integers(1, 9), deaths=_deaths, keep_old=st.booleans())
+@given(
+    steps=steps_of_a_history, batch=st.integers(1, 9), deaths=_deaths, keep_old=st.booleans(),
+    partitioned=st.tuples(st.booleans(), st.booleans()),
+)  # fmt: skip
 async def test_a_rebuild_is_the_fold_of_the_log_whatever_dies_in_between(
-    projection: Projection, log: LogWriter, steps: list[Step], batch: int, deaths: list[Death], keep_old: bool
+    projection: Projection,
+    log: LogWriter,
+    steps: list[Step],
+    batch: int,
+    deaths: list[Death],
+    keep_old: bool,
+    partitioned: tuple[bool, bool],
 ) -> None:
+    """`partitioned`: by month, before and after."""
+    log.pace, log.month_partitions = timedelta(days=9), partitioned[0]
     history = History(log, f"-{uuid4().hex[:8]}")
     middle = len(steps) // 2
     await history.play(steps[:middle])
@@ -51,7 +63,8 @@ async def test_a_rebuild_is_the_fold_of_the_log_whatever_dies_in_between(
             async with replaying(projection, mortality, batch_max_events=batch) as replay:
                 for collection in collections:
                     if (await states(projection, collection)).get(2) != "active":
-                        await rebuilt(replay, collection.collection_id, shape_of(collection), keep_old=keep_old)
+                        shape = shape_of(collection, month_partitions=partitioned[1])
+                        await rebuilt(replay, collection.collection_id, shape, keep_old=keep_old)
             break
         except CONNECTION_LOST:
             await history.play(steps[middle : middle + 1])
@@ -283,19 +296,6 @@ async def test_a_kept_generation_that_cannot_be_written_is_marked_stale_and_dela
     assert await projection.parked() == {}
 
 
-async def test_an_event_that_does_not_fit_fails_the_rebuild_with_its_position(
-    projection: Projection, log: LogWriter
-) -> None:
-    articles = await log.create_collection()
-    await log.create_many(articles, (f"v{number}" for number in range(9)))
-    poison = await log.update(articles, "never created", content="x")
-    await log.create_many(articles, (f"w{number}" for number in range(9)))
-    await projection.catch_up()
-    async with replaying(projection) as replay:
-        begun = await rebuild.begin(replay, articles.collection_id, shape_of(articles), automatic=False)
-        with pytest.raises(RebuildFailedError, match=rf"position {poison} does not fit.*never created"):
-            await rebuild.build(replay, begun)
-        assert (await generation(projection, articles, 2)).checkpoints == (poison - 1,)
 @pytest.mark.parametrize("batch", [1, 4, 1000])
 async def test_what_is_parked_is_left_out_with_its_followers_and_fails_no_rebuild(
     projection: Projection, log: LogWriter, batch: int
@@ -322,6 +322,21 @@ async def test_what_is_parked_is_left_out_with_its_followers_and_fails_no_rebuil
     await projection.assert_projected(without=parked)
 
 
+async def test_an_event_that_does_not_fit_fails_the_rebuild_with_its_position(
+    projection: Projection, log: LogWriter
+) -> None:
+    articles = await log.create_collection()
+    await log.create_many(articles, (f"v{number}" for number in range(9)))
+    poison = await log.update(articles, "never created", content="x")
+    await log.create_many(articles, (f"w{number}" for number in range(9)))
+    await projection.catch_up()
+    # As if another version of this software had been able to apply it.
+    await projection.read.execute("DELETE FROM parked_events")
+    async with replaying(projection) as replay:
+        begun = await rebuild.begin(replay, articles.collection_id, shape_of(articles), automatic=False)
+        with pytest.raises(RebuildFailedError, match=rf"position {poison} does not fit.*never created"):
+            await rebuild.build(replay, begun)
+        assert (await generation(projection, articles, 2)).checkpoints == (poison - 1,)
         await rebuild.give_up(replay.connection, begun, "as it is said")
     assert await states(projection, articles) == {1: "active", 2: "stale"}
     assert await projection.stored() == await projection.expected(without={poison})
@@ -330,8 +345,6 @@ async def test_what_is_parked_is_left_out_with_its_followers_and_fails_no_rebuil
 async def test_a_collection_deleted_while_it_is_rebuilt_is_left_alone(projection: Projection, log: LogWriter) -> None:
     articles = await log.create_collection()
     await log.create_many(articles, (f"v{number}" for number in range(9)))
-    # As if another version of this software had been able to apply it.
-    await projection.read.execute("DELETE FROM parked_events")
     await projection.catch_up()
     async with replaying(projection) as replay:
         begun = await rebuild.begin(replay, articles.collection_id, shape_of(articles), automatic=False)

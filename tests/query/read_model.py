@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -18,10 +18,15 @@ from events_schema.collections import IndexKind, IndexSpec, Metric, VectorType
 from events_schema.embedding import EmbeddingSpec, Float32Array
 from projector.generations import COLUMNS, Generation, Shape, generation_of, insert_generation
 from projector.indexes import index_statement
+from projector.indexing import tables_of_embeddings
+from projector.partitions import make_partitions
 from projector.tables import create_tables
 from shared.read_model.tables import PROJECTION, embeddings_table, records_table
 
 TENANT = "default"
+
+_MONTHS = 4
+_MONTH = timedelta(days=31)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +35,7 @@ class Row:
     embedding: Sequence[float] | Float32Array
     metadata: Mapping[str, Any] = field(default_factory=dict)
     content: str | None = None
+    created_at: datetime | None = None
 
 
 class ReadModel:
@@ -69,10 +75,11 @@ class ReadModel:
         tenant: str = TENANT,
         provider: str = "client",
         model: str | None = None,
+        month_partitions: bool = False,
     ) -> UUID:
         collection_id = uuid4()
         spec = EmbeddingSpec(provider=provider, model=model, dimension=dimension)
-        shape = Shape(spec, metric, vector_type, IndexSpec(kind=index))
+        shape = Shape(spec, metric, vector_type, IndexSpec(kind=index), month_partitions)
         generation = Generation(collection_id, 1, shape, "active", indexed=index == "hnsw")
         async with self.connection.transaction():
             position = await self.advance()
@@ -80,7 +87,8 @@ class ReadModel:
             await insert_generation(self.connection, generation)
             await self.connection.execute(
                 "INSERT INTO collections (collection_id, tenant, name, metric, type, index, embedding_spec, version,"
-                " position, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, 1, $8, $9, $9)",
+                " position, created_at, updated_at, month_partitions)"
+                " VALUES ($1, $2, $3, $4, $5, $6, $7, 1, $8, $9, $9, $10)",
                 collection_id,
                 tenant,
                 name,
@@ -89,7 +97,8 @@ class ReadModel:
                 shape.index.model_dump_json(),
                 shape.spec.model_dump_json(),
                 position,
-                datetime.now(UTC),
+                datetime.now(UTC) - _MONTHS * _MONTH,
+                month_partitions,
             )
             await self.connection.execute(
                 "INSERT INTO collection_state VALUES ($1, 1, $2, $3)", collection_id, uuid4(), position
@@ -98,16 +107,20 @@ class ReadModel:
         self._types[collection_id] = vector_type
         return collection_id
 
-    async def index(self, collection_id: UUID, lists: int) -> None:
-        """Makes the IVFFlat index that the collection has been waiting for."""
+    async def _generation(self, collection_id: UUID) -> Generation:
         row = await self.connection.fetchrow(
             f"SELECT {COLUMNS} FROM generations g WHERE g.collection_id = $1", collection_id
         )
         assert row is not None
-        generation = generation_of(collection_id, row)
+        return generation_of(collection_id, row)
+
+    async def index(self, collection_id: UUID, lists: int) -> None:
+        """Makes the IVFFlat index that the collection has been waiting for."""
+        generation = await self._generation(collection_id)
         async with self.connection.transaction():
             position = await self.advance()
-            await self.connection.execute(index_statement(generation.embeddings, generation.shape, lists))
+            for table in await tables_of_embeddings(self.connection, generation):
+                await self.connection.execute(index_statement(table, generation.shape, lists))
             await self.connection.execute(
                 "UPDATE generations SET indexed = true, lists = $2 WHERE collection_id = $1", collection_id, lists
             )
@@ -121,23 +134,36 @@ class ReadModel:
     async def put(self, collection_id: UUID, rows: Sequence[Row], generation: int = 1) -> int:
         """Replaces what is there under these ids. Returns the position up to which the model now stands."""
         records, embeddings = records_table(collection_id, generation), embeddings_table(collection_id, generation)
+        made = await self._generation(collection_id)
+        created = _dates(rows, several_months=made.shape.month_partitions)
         async with self.connection.transaction():
+            await self._make_partitions(made, created)
             await self._delete(collection_id, [row.id for row in rows], generation)
             first = self.position + 1
             await self.advance(len(rows))
-            now = datetime.now(UTC)
             await self.connection.copy_records_to_table(
                 records,
                 records=[
-                    (row.id, row.content, orjson.dumps(row.metadata).decode(), now, now, 1, first + index)
-                    for index, row in enumerate(rows)
+                    (row.id, row.content, orjson.dumps(row.metadata).decode(), date, date, 1, first + index)
+                    for index, (row, date) in enumerate(zip(rows, created, strict=True))
                 ],
             )
+            stored = [self._stored(collection_id, row.embedding) for row in rows]
             await self.connection.copy_records_to_table(
-                embeddings, records=[(row.id, self._stored(collection_id, row.embedding)) for row in rows]
+                embeddings,
+                records=[
+                    (row.id, embedding, date)[: 2 + made.shape.month_partitions]
+                    for row, embedding, date in zip(rows, stored, created, strict=True)
+                ],
             )
             await self._record_change(collection_id)
         return self.position
+
+    async def _make_partitions(self, generation: Generation, created: Sequence[datetime]) -> None:
+        if generation.shape.month_partitions:
+            for table in await make_partitions(self.connection, generation, created):
+                if generation.indexed:
+                    await self.connection.execute(index_statement(table, generation.shape))
 
     async def _record_change(self, collection_id: UUID) -> None:
         await self.connection.execute(
@@ -203,3 +229,12 @@ class ReadModel:
     def _stored(self, collection_id: UUID, embedding: Sequence[float] | Float32Array) -> Vector | HalfVector:
         numbers = np.asarray(embedding, dtype=np.float32)
         return HalfVector(numbers) if self._types[collection_id] == "halfvec" else Vector(numbers)
+
+
+def _dates(rows: Sequence[Row], *, several_months: bool) -> list[datetime]:
+    """Where a row does not say it: now, or each in another one of the last months."""
+    now = datetime.now(UTC)
+    return [
+        row.created_at or (now - (number % _MONTHS) * _MONTH if several_months else now)
+        for number, row in enumerate(rows)
+    ]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 
 import httpx
 import numpy as np
+import pytest
 import pytest_asyncio
 
 from events_schema.collections import IndexSpec
@@ -71,7 +73,7 @@ class Searching:
 
 
 async def test_searches_go_on_while_metric_and_index_are_changed(projection: Projection) -> None:
-    log = LogWriter(projection.log)
+    log = LogWriter(projection.log, pace=timedelta(hours=6))
     articles = await log.create_collection()
     for number, embedding in enumerate(_EMBEDDINGS):
         await log.create(articles, f"v{number}", values=embedding.tolist())
@@ -88,6 +90,8 @@ async def test_searches_go_on_while_metric_and_index_are_changed(projection: Pro
             {"metric": "ip"},
             {"index": IndexSpec(kind="none", m=None, ef_construction=None, lists=None)},
             {"metric": "cosine", "index": IndexSpec(kind="hnsw", m=8, ef_construction=64, lists=None)},
+            {"month_partitions": True},
+            {"month_partitions": False},
         ]
         for version, change in enumerate(changes, start=2):
             await log.change_collection(articles, **change)
@@ -96,7 +100,7 @@ async def test_searches_go_on_while_metric_and_index_are_changed(projection: Pro
             async def applied(version: int = version) -> bool:
                 shown = (await client.get(f"/api/v1/collections/{articles.name}")).json()
                 return shown["version"] == version and all(
-                    shown["active"][name] == shown[name] for name in ("metric", "type", "index")
+                    shown["active"][name] == shown[name] for name in ("metric", "type", "index", "month_partitions")
                 )
 
             await until(applied, "the change does not show")
@@ -107,5 +111,72 @@ async def test_searches_go_on_while_metric_and_index_are_changed(projection: Pro
             task.cancel()
         outcomes = await asyncio.gather(*running, return_exceptions=True)
     assert all(isinstance(outcome, asyncio.CancelledError) for outcome in outcomes), outcomes
-    assert searching.generations == [1, 2, 3, 4]
+    assert searching.generations == [1, 2, 3, 4, 5, 6]
     assert searching.scans >= {"index", "exact"}
+
+
+async def test_a_collection_says_what_has_become_of_a_change(projection: Projection) -> None:
+    log = LogWriter(projection.log)
+    articles = await log.create_collection(metric="l2")
+    await log.create_many(articles, (f"v{number}" for number in range(30)))
+    await log.create(articles, "zero", values=(0, 0, 0, 0))
+    path = f"/api/v1/collections/{articles.name}"
+    chosen = projector_settings(projection.databases, batch_max_events=5, rebuild_max_events_per_second=60)
+    async with running_consumer(chosen), running_service(projection.databases.read_reader_dsn) as client:
+
+        async def shown() -> dict[str, Any]:
+            await until(projection.caught_up, "the projector did not catch up")
+            item: dict[str, Any] = (await client.get(path)).json()
+            [listed] = (await client.get("/api/v1/collections")).json()["items"]
+            assert listed.keys() == item.keys() - {"freshness"}
+            return item
+
+        async def until_it_says(state: str | None) -> dict[str, Any]:
+            found: dict[str, Any] = {}
+
+            async def says() -> bool:
+                found.update((await client.get(path)).json())
+                return bool((found["change"] or {"state": None})["state"] == state)
+
+            await until(says, f"the change is not {state}")
+            return found
+
+        assert (await shown())["change"] is None
+        await log.change_collection(articles, metric="cosine")
+        waiting = (await until_it_says("waiting"))["change"]
+        assert (waiting["generation"], waiting["reason"]) == (None, None)
+        async with running_upkeep(chosen):
+            running = (await until_it_says("running"))["change"]
+            assert running["generation"] == 2
+            assert running["position"] <= running["target"] == await projection.head()
+            failed = await until_it_says("failed")
+            assert "the vector 'zero' stands in the way" in failed["change"]["reason"]
+            assert (failed["metric"], failed["active"]["metric"]) == ("cosine", "l2")
+            assert (await shown())["change"] == failed["change"]
+            await log.change_collection(articles, metric="ip")
+            done = await until_it_says(None)
+            assert done["active"]["metric"] == done["metric"] == "ip"
+
+
+async def test_a_change_that_nobody_can_begin_says_why(projection: Projection, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = LogWriter(projection.log)
+    articles = await log.create_collection()
+    await log.change_collection(articles, metric="l2")
+    chosen = projector_settings(projection.databases)
+
+    async def pooled(_connection: object) -> bool:
+        return True
+
+    monkeypatch.setattr("projector.claims.is_pooled", pooled)
+    async with (
+        running_consumer(chosen),
+        running_upkeep(chosen),
+        running_service(projection.databases.read_reader_dsn) as client,
+    ):
+
+        async def told() -> bool:
+            answer = (await client.get(f"/api/v1/collections/{articles.name}")).json()
+            change = answer.get("change") or {}
+            return change.get("state") == "waiting" and "AINDUSDB_READ_DIRECT_DSN" in (change["reason"] or "")
+
+        await until(told, "nobody says why the change waits")

@@ -22,8 +22,8 @@ from tests.servers import Databases, connected
 _ANY_FIXTURE = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 
 _SET_COLUMNS = """
-UPDATE {records} r SET created_at = v.created_at, updated_at = v.updated_at, version = v.version
-FROM unnest($1::text[], $2::timestamptz[], $3::timestamptz[], $4::int[]) AS v(id, created_at, updated_at, version)
+UPDATE {records} r SET updated_at = v.updated_at, version = v.version
+FROM unnest($1::text[], $2::timestamptz[], $3::int[]) AS v(id, updated_at, version)
 WHERE r.id = v.id
 """
 
@@ -36,7 +36,10 @@ _vectors = st.lists(
 
 @pytest_asyncio.fixture(scope="module")
 async def every_shape(read_model: ReadModel) -> list[Vector]:
-    collection_id = await read_model.create("every-shape", 2)
+    collections = [
+        await read_model.create(name, 2, month_partitions=name == "every-shape-by-month")
+        for name in ("every-shape", "every-shape-by-month")
+    ]
     instants = material.INSTANTS
     vectors = [
         Vector(
@@ -49,13 +52,17 @@ async def every_shape(read_model: ReadModel) -> list[Vector]:
         )
         for n, value in enumerate(material.SCALARS)
     ]
-    await _replace(read_model, collection_id, vectors)
+    for collection_id in collections:
+        await _replace(read_model, collection_id, vectors)
     return vectors
 
 
 @pytest_asyncio.fixture(scope="module")
-async def filtered(read_model: ReadModel) -> UUID:
-    return await read_model.create("filtered", 2)
+async def filtered(read_model: ReadModel) -> dict[str, UUID]:
+    return {
+        "filtered": await read_model.create("filtered", 2),
+        "filtered-by-month": await read_model.create("filtered-by-month", 2, month_partitions=True),
+    }
 
 
 @pytest_asyncio.fixture(scope="module")
@@ -83,28 +90,35 @@ async def test_every_operator_means_what_a_plain_evaluation_means(
     await _agree("every-shape", every_shape, document, service, by_index)
 
 
-@given(document=material.filters)
+@given(by_month=st.booleans(), document=material.filters)
 @settings(max_examples=100, deadline=None, suppress_health_check=_ANY_FIXTURE)
 async def test_conditions_are_joined_as_a_plain_evaluation_joins_them(
-    service: httpx.AsyncClient, by_index: httpx.AsyncClient, every_shape: list[Vector], document: dict[str, Any]
+    service: httpx.AsyncClient,
+    by_index: httpx.AsyncClient,
+    every_shape: list[Vector],
+    by_month: bool,
+    document: dict[str, Any],
 ) -> None:
-    await _agree("every-shape", every_shape, document, service, by_index)
+    name = "every-shape-by-month" if by_month else "every-shape"
+    await _agree(name, every_shape, document, service, by_index)
 
 
-@given(drawn=_vectors, filters=st.lists(material.filters, min_size=1, max_size=8))
+@given(by_month=st.booleans(), drawn=_vectors, filters=st.lists(material.filters, min_size=1, max_size=8))
 @settings(max_examples=25, deadline=None, suppress_health_check=_ANY_FIXTURE)
 async def test_a_filter_means_the_same_over_any_vectors(
     service: httpx.AsyncClient,
     by_index: httpx.AsyncClient,
     read_model: ReadModel,
-    filtered: UUID,
+    filtered: dict[str, UUID],
+    by_month: bool,
     drawn: Sequence[tuple[str | None, datetime, datetime, int, dict[str, Any]]],
     filters: list[dict[str, Any]],
 ) -> None:
     vectors = [Vector(f"r{n:02}", *columns) for n, columns in enumerate(drawn)]
-    await _replace(read_model, filtered, vectors)
+    name = "filtered-by-month" if by_month else "filtered"
+    await _replace(read_model, filtered[name], vectors)
     for document in filters:
-        await _agree("filtered", vectors, document, service, by_index)
+        await _agree(name, vectors, document, service, by_index)
 
 
 async def _agree(
@@ -125,12 +139,11 @@ async def _agree(
 
 async def _replace(read_model: ReadModel, collection_id: UUID, vectors: Sequence[Vector]) -> None:
     await read_model.delete(collection_id, [f"r{n:02}" for n in range(100)])
-    rows = [Row(vector.id, [1.0, 1.0], vector.metadata, vector.content) for vector in vectors]
+    rows = [Row(vector.id, [1.0, 1.0], vector.metadata, vector.content, vector.created_at) for vector in vectors]
     await read_model.put(collection_id, rows)
     await read_model.connection.execute(
         _SET_COLUMNS.format(records=f"records_{collection_id.hex}_g1"),
         [vector.id for vector in vectors],
-        [vector.created_at for vector in vectors],
         [vector.updated_at for vector in vectors],
         [vector.version for vector in vectors],
     )

@@ -117,11 +117,19 @@ async def test_min_score_leaves_out_what_is_farther(service: httpx.AsyncClient) 
 @pytest.mark.parametrize("metric", ["cosine", "l2", "ip"])
 @pytest.mark.parametrize("vector_type", ["vector", "halfvec"])
 @pytest.mark.parametrize("index", ["hnsw", "ivfflat", "none"])
+@pytest.mark.parametrize("month_partitions", [False, True])
 async def test_every_kind_of_collection_answers_exact_and_other_searches(
-    service: httpx.AsyncClient, read_model: ReadModel, metric: Metric, vector_type: VectorType, index: IndexKind
+    service: httpx.AsyncClient,
+    read_model: ReadModel,
+    metric: Metric,
+    vector_type: VectorType,
+    index: IndexKind,
+    month_partitions: bool,
 ) -> None:
-    name = f"kind-{metric}-{vector_type}-{index}"
-    collection_id = await read_model.create(name, DIMENSION, metric=metric, vector_type=vector_type, index=index)
+    name = f"kind-{metric}-{vector_type}-{index}-{month_partitions}".lower()
+    collection_id = await read_model.create(
+        name, DIMENSION, metric=metric, vector_type=vector_type, index=index, month_partitions=month_partitions
+    )
     matrix = _EMBEDDINGS[:200]
     stored = matrix.astype(np.float16).astype(np.float32) if vector_type == "halfvec" else matrix
     await read_model.put(collection_id, [Row(_vector_id(n), matrix[n]) for n in range(200)])

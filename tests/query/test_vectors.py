@@ -54,6 +54,7 @@ _names = st.integers(0, 60)
 
 
 @given(
+    month_partitions=st.booleans(),
     start=st.sets(_names, min_size=1),
     limit=st.integers(1, 7),
     changes=st.lists(st.lists(st.tuples(st.booleans(), _names), max_size=4), max_size=12),
@@ -62,12 +63,13 @@ _names = st.integers(0, 60)
 async def test_pages_neither_repeat_nor_skip_while_rows_come_and_go(
     service: httpx.AsyncClient,
     read_model: ReadModel,
+    month_partitions: bool,
     start: set[int],
     limit: int,
     changes: list[list[_Change]],
 ) -> None:
     name = f"paged-{read_model.position}"
-    collection_id = await read_model.create(name, 2, index="none")
+    collection_id = await read_model.create(name, 2, index="none", month_partitions=month_partitions)
     await read_model.put(collection_id, [Row(f"v{n:03}", [1.0, 1.0]) for n in sorted(start)])
     await asyncio.sleep(_POLLED)
     always, ever = set(start), set(start)
