@@ -64,7 +64,7 @@ def test_an_example_is_as_its_schema_says(name: str, example: Any) -> None:
 def test_a_model_without_an_example_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     schemas = openapi()["components"]["schemas"]
     monkeypatch.setitem(schemas, "SearchAnswer", {**schemas["SearchAnswer"], "examples": []})
-    with pytest.raises(MissingExampleError, match=r"POST /api/v1/collections/\{name\}/vectors/search"):
+    with pytest.raises(MissingExampleError, match=r"POST /api/v1/collections/\{name\}/vectors/(search|recommend)"):
         api_reference.operations("vectors")
 
 
