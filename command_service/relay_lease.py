@@ -15,6 +15,7 @@ from uuid import UUID
 
 import asyncpg
 
+from command_service.standbys import LOCALLY_COMMITTED
 from shared.event_log import read_event_ids, read_head
 from shared.postgres import SERVER_STARTED, Connection
 
@@ -31,19 +32,29 @@ SELECT max(feed) + 1, $2, $3, array_fill($2::bigint, ARRAY[$1::int]) FROM relay_
 RETURNING feed
 """
 
+# A lease that a failover takes back only makes some events be sent twice, so none of these waits for a standby.
+_LOCALLY = f"WITH bounds AS MATERIALIZED ({LOCALLY_COMMITTED})"
+
 _TAKE = f"""
+{_LOCALLY}
 UPDATE relay_leases SET epoch = epoch + 1, holder = $1, expires_at = clock_timestamp() + make_interval(secs => $2)
+FROM bounds
 WHERE feed = (SELECT max(feed) FROM relay_leases) AND (expires_at IS NULL OR expires_at <= clock_timestamp())
 RETURNING feed, epoch, position, event_id, partition_positions, {SERVER_STARTED} AS server_started
 """  # noqa: S608
 
-_KEEP = """
+_KEEP = f"""
+{_LOCALLY}
 UPDATE relay_leases r SET expires_at = clock_timestamp() + make_interval(secs => $3), position = $4, event_id = $5,
     partition_positions = $6
+FROM bounds
 WHERE feed = $1 AND epoch = $2 AND NOT EXISTS (SELECT FROM relay_leases later WHERE later.feed > r.feed)
-"""
+"""  # noqa: S608
 
-_RELEASE = "UPDATE relay_leases SET holder = NULL, expires_at = NULL WHERE feed = $1 AND epoch = $2"
+_RELEASE = f"""
+{_LOCALLY}
+UPDATE relay_leases SET holder = NULL, expires_at = NULL FROM bounds WHERE feed = $1 AND epoch = $2
+"""  # noqa: S608
 
 _STATUS = """
 SELECT feed, epoch, CASE WHEN expires_at > clock_timestamp() THEN holder END AS holder, expires_at, position,

@@ -24,6 +24,7 @@ from command_service.relay_lease import (
     take,
 )
 from command_service.settings import RelaySettings
+from command_service.standbys import StandbyAwayError, confirm
 from shared.appends import woken_by_appends
 from shared.event_log import LogCorruptionError, read_event_rows, read_log_id
 from shared.kafka.clients import is_told_to_end, opened_admin
@@ -90,6 +91,9 @@ class Relay:
                     f"Kafka at {self._settings.kafka_bootstrap} takes no events ({error}); "
                     "they wait in the log, and it is tried again"
                 )
+                await self._back_off()
+            except StandbyAwayError as error:
+                self._report(f"{error}; what only the primary has is not published, and it is tried again")
                 await self._back_off()
             except CONNECTION_LOST as error:
                 self._report(f"the event database or Kafka is away ({type(error).__name__}: {error}); trying again")
@@ -203,13 +207,16 @@ class Relay:
         woken: asyncio.Event,
     ) -> None:
         async def read(after: int) -> list[asyncpg.Record]:
-            return await read_event_rows(
+            rows = await read_event_rows(
                 connection,
                 after,
                 limit=_BATCH_EVENTS,
                 max_bytes=_BATCH_BYTES,
                 server_started=lease.server_started,
             )
+            if rows:
+                await confirm(connection)
+            return rows
 
         await publisher.publish_watermarks()
         rows = await read(publisher.position)
