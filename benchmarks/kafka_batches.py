@@ -22,8 +22,8 @@ TARGETS = (Target("kafka_to_log_ratio", 0.95), Target("refused", 0, at_most=True
 
 def main() -> int:
     parser = arguments(__doc__)
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--batches", type=int, default=4, help="in a round")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--batches", type=int, default=40, help="in a round")
     options = parser.parse_args()
     with stack(_with(options, kafka=False)) as by_log, stack(_with(options, kafka=True)) as by_kafka:
         figures = _measure({"log": by_log, "kafka": by_kafka}, options.rounds, options.batches)
