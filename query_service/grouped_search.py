@@ -39,7 +39,7 @@ SELECT g.number, m.id, m.distance
 FROM unnest({paths}) WITH ORDINALITY g(path, number) CROSS JOIN LATERAL (
     SELECT f.id, d.distance
     FROM {records} f CROSS JOIN LATERAL (
-        SELECT (e.embedding {operator} {embedding}) + 0 AS distance FROM {embeddings} e WHERE e.id = f.id OFFSET 0
+        SELECT (e.embedding {operator} {embedding}) + 0 AS distance FROM {embeddings} e WHERE {e_is_f} OFFSET 0
     ) d
     WHERE f.metadata @@ g.path::jsonpath AND f.id <> ALL({excluded}) AND ({condition})
     ORDER BY d.distance, f.id LIMIT {per_group}
@@ -50,7 +50,7 @@ ORDER BY g.number, m.distance, m.id
 _EXACTLY = """
 WITH members AS (
     SELECT DISTINCT f.id, (e.embedding {operator} {embedding}) + 0 AS distance, v.value
-    FROM {records} f JOIN {embeddings} e ON e.id = f.id
+    FROM {records} f JOIN {embeddings} e ON {e_is_f}
     CROSS JOIN LATERAL jsonb_path_query(f.metadata, {field}::jsonpath) v(value)
     WHERE jsonb_typeof(v.value) IN ('string', 'number', 'boolean') AND f.id <> ALL({excluded}) AND ({condition})
 ),
@@ -213,6 +213,7 @@ class GroupedSearch:
         return {
             "records": collection.records,
             "embeddings": collection.embeddings,
+            "e_is_f": collection.key.same("e", "f"),
             "operator": DISTANCE_OPERATORS[collection.metric],
             "embedding": bind(search.origin, collection.type),
             "excluded": bind(list(search.excluded), "text[]"),

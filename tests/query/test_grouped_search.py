@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -24,13 +25,16 @@ _PLACE = np.argsort(np.argsort(_DISTANCES))
 """How many are nearer."""
 
 
-@pytest_asyncio.fixture(scope="module", autouse=True)
-async def _crowd(read_model: ReadModel) -> None:
-    collection_id = await read_model.create("crowd", 4)
+@pytest_asyncio.fixture(scope="module", autouse=True, params=[False, True], ids=["one table", "by month"])
+async def _crowd(request: pytest.FixtureRequest, read_model: ReadModel) -> AsyncIterator[None]:
+    collection_id = await read_model.create("crowd", 4, month_partitions=request.param)
     await read_model.put(
         collection_id, [Row(f"v{n:04}", _EMBEDDINGS[n], _metadata(n), f"text {n}") for n in range(_ROWS)]
     )
     await read_model.connection.execute("ANALYZE")
+    await asyncio.sleep(0.03)
+    yield
+    await read_model.delete_collection(collection_id)
     await asyncio.sleep(0.03)
 
 

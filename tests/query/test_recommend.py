@@ -27,7 +27,9 @@ async def liked(read_model: ReadModel) -> dict[str, UUID]:
     rows = [Row(f"v{n:03}", _EMBEDDINGS[n], {"even": n % 2 == 0, "n": n}) for n in range(ROWS)]
     made: dict[str, UUID] = {}
     for metric in _METRICS:
-        made[metric] = await read_model.create(f"liked-{metric}", DIMENSION, metric=metric)
+        made[metric] = await read_model.create(
+            f"liked-{metric}", DIMENSION, metric=metric, month_partitions=metric == "l2"
+        )
         await read_model.put(made[metric], rows)
     await asyncio.sleep(0.03)
     return made
