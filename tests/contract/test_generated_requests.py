@@ -73,7 +73,7 @@ def test_answers_are_what_the_document_says(running: Running, service: str, oper
 def _looked_for(case: Case) -> list[dict[str, Any]]:
     """The parts of the body that say what a search looks for."""
     body: Any = case.body
-    if case.operation.label.endswith("/search"):
+    if case.operation.label.endswith(("/search", "/search/groups")):
         return [body]
     if case.operation.label.endswith("/recommend"):
         return [one for name in ("positive", "negative") for one in body.get(name, ()) if isinstance(one, dict)]
@@ -115,6 +115,8 @@ def _fit(draw: st.DrawFn, case: Case, running: Running) -> None:
             for other in ("id", "query", "model"):
                 fields.pop(other, None)
             fields["embedding"] = draw(_embeddings)
+        if "group_by" in body:
+            body["group_by"] = "metadata.lang"
         for fields in (body, *_looked_for(case)):
             if "filter" in fields:
                 fields["filter"] = draw(_filters)

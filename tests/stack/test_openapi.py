@@ -39,6 +39,7 @@ def test_different_components_of_one_name_are_kept_apart() -> None:
         ("HEAD", "/api/v1/collections", True),
         ("POST", "/api/v1/collections/a/vectors/search", True),
         ("POST", "/api/v1/collections/a/vectors/search/batch", True),
+        ("POST", "/api/v1/vectors/search/groups", True),
         ("POST", "/api/v1/collections/a/vectors/count", True),
         ("POST", "/api/v1/vectors/scroll", True),
         ("POST", "/api/v1/vectors/recommend", True),
