@@ -18,6 +18,7 @@ from query_service.index_scans import DEFAULT_EF_SEARCH, MAX_EF_SEARCH
 from query_service.metadata_fields import MetadataFields, Path, ordered
 from query_service.parts import EmbeddingFormat, Include
 from query_service.recommend import Strategy
+from query_service.scroll import Direction, OrderBy
 from query_service.search import MAX_K
 from shared.embedding_input import EmbeddingInput
 from shared.http.fields import Name, VectorId, example
@@ -114,6 +115,8 @@ EfSearch = Annotated[
 Exact = Annotated[bool, Field(description="Compare with every vector that matches, without the index.")]
 MinScore = Annotated[float, Field(allow_inf_nan=False, description="Hits below are left out.")]
 Explain = Annotated[bool, Field(description="Answer also how the hits were found, and how long each step took.")]
+Limit = Annotated[int, Field(ge=1, le=MAX_PAGE, description="How many on a page.")]
+Cursor = Annotated[str, Field(description="The `next_cursor` of the page before.")]
 Token = Annotated[str, Field(description="As the header X-Consistency-Token.")]
 Parts = Annotated[list[Part], Field(description="What is answered of each vector.")]
 _PartOrField = Annotated[
@@ -335,6 +338,18 @@ class CountRequest(_FreshBody):
     filter: Filter = None
 
 
+class ScrollRequest(_ShownParts, _FreshBody):
+    """A list whose pages neither repeat a vector nor skip one that is there all the time."""
+
+    model_config = example({"filter": {"lang": "en"}, "order_by": "created_at", "direction": "desc", "limit": 50})
+
+    filter: Filter = None
+    order_by: Annotated[OrderBy, Field(description="The key; at the same time of creation, the id.")] = "id"
+    direction: Annotated[Direction, Field(description="The least first, or the greatest.")] = "asc"
+    limit: Limit = DEFAULT_PAGE
+    cursor: Cursor | None = None
+
+
 class ReadParameters(BaseModel):
     """Query parameters of a GET. Unknown ones are refused, as in a body."""
 
@@ -346,8 +361,8 @@ class ReadParameters(BaseModel):
 
 
 class ListParameters(ReadParameters):
-    limit: Annotated[int, Field(ge=1, le=MAX_PAGE, description="How many on a page.")] = DEFAULT_PAGE
-    cursor: Annotated[str, Field(description="The `next_cursor` of the page before.")] | None = None
+    limit: Limit = DEFAULT_PAGE
+    cursor: Cursor | None = None
 
 
 class SearchParameters(_ShownParts, ReadParameters):

@@ -53,17 +53,19 @@ async def _carried(
     ] = None,
 ) -> Carried:
     texts = [*request.headers.getlist("x-consistency-token"), *request.query_params.getlist("consistency_token")]
-    if request.method == "POST" and await request.body():
-        document = await request.json()
-        # Of a large body it is the model's instance.
-        field = (
-            document.get("consistency_token")
-            if isinstance(document, dict)
-            else getattr(document, "consistency_token", None)
-        )
-        if isinstance(field, str):
-            texts.append(field)
+    field = await _text_in_body(request, "consistency_token")
+    if field is not None:
+        texts.append(field)
     return Carried(read_tokens(service.signer, service.principal.tenant, texts), _latest(request))
+
+
+async def _text_in_body(request: Request, name: str) -> str | None:
+    if request.method != "POST" or not await request.body():
+        return None
+    document = await request.json()
+    # Of a large body it is the model's instance.
+    field = document.get(name) if isinstance(document, dict) else getattr(document, name, None)
+    return field if isinstance(field, str) else None
 
 
 def _latest(request: Request) -> float:
@@ -96,9 +98,13 @@ def cursor_scope(tenant: str, kind: str) -> str:
     return f"{kind}:{tenant}"
 
 
-def _position_in(kind: str) -> Any:
-    def read(request: Request, service: Service) -> dict[str, Any] | None:
+def cursor_of(kind: str) -> Any:
+    """The dependency that gives what a cursor of this kind says; None where the request has none."""
+
+    async def read(request: Request, service: Service) -> dict[str, Any] | None:
         text = request.query_params.get("cursor")
+        if text is None:
+            text = await _text_in_body(request, "cursor")
         if text is None:
             return None
         return service.signer.read_cursor(text, cursor_scope(service.principal.tenant, kind))
@@ -106,9 +112,8 @@ def _position_in(kind: str) -> Any:
     return Depends(read)
 
 
-VectorCursor = Annotated[dict[str, Any] | None, _position_in("vectors")]
-HistoryCursor = Annotated[dict[str, Any] | None, _position_in("history")]
-CollectionCursor = Annotated[dict[str, Any] | None, _position_in("collections")]
+HistoryCursor = Annotated[dict[str, Any] | None, cursor_of("history")]
+CollectionCursor = Annotated[dict[str, Any] | None, cursor_of("collections")]
 
 
 def json_answer(document: dict[str, Any], *, etag: int | None = None) -> Response:

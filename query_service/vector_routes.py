@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 from fastapi.responses import Response
@@ -16,25 +16,29 @@ from query_service.models import (
     CountRequest,
     GetVectorParameters,
     ListVectorsParameters,
+    ScrollRequest,
     VectorAnswer,
     VectorListAnswer,
 )
 from query_service.origins import filter_of
-from query_service.records import CountVectors, GetVector, ListVectors
+from query_service.pages import LIST, page_of
+from query_service.records import CountVectors, GetVector
 from query_service.requests import (
     Service,
     Tokens,
-    VectorCursor,
     VectorIdPath,
-    cursor_scope,
+    cursor_of,
     demand_of,
     json_answer,
     target_name,
 )
+from query_service.scroll import ScrollVectors
 from query_service.vector_problems import ANY, WITH_BODY
 from shared.http.application import API_PREFIX, StrictRoute, permission
 from shared.http.problems import documented
 from shared.principal import Permission
+
+VectorCursor = Annotated[dict[str, Any] | None, cursor_of(LIST)]
 
 
 def vector_router(prefix: str, *, named: bool) -> APIRouter:
@@ -64,25 +68,28 @@ def vector_router(prefix: str, *, named: bool) -> APIRouter:
         parameters: Annotated[ListVectorsParameters, Query()],
         target: str = target_of,
     ) -> Response:
-        query = ListVectors(
-            after="" if cursor is None else cursor["after"],
-            of_collection=None if cursor is None else cursor["collection_id"],
-            limit=parameters.limit,
-            include=parameters.parts(),
-            max_bytes=service.max_answer_bytes,
+        query = ScrollVectors(None, None, parameters.limit, parameters.parts(), max_bytes=service.max_answer_bytes)
+        return json_answer(await page_of(service, target, demand_of(tokens, parameters), query, cursor))
+
+    @router.post(
+        "/scroll", response_model=VectorListAnswer, openapi_extra=reads,
+        summary=f"List the vectors that match, page by page{suffix}",
+        responses=documented(*ANY, *WITH_BODY, "malformed-cursor"),
+    )  # fmt: skip
+    async def scroll(
+        body: ScrollRequest, service: Service, tokens: Tokens, cursor: VectorCursor, target: str = target_of
+    ) -> Response:
+        query = ScrollVectors(
+            None,
+            None,
+            body.limit,
+            body.parts(),
+            filter_of(body.filter),
+            body.order_by,
+            body.direction,
+            service.max_answer_bytes,
         )
-        answer = await service.read(query, target, demand_of(tokens, parameters))
-        next_cursor = None
-        if answer.found.more:
-            key = {"collection_id": answer.collection.collection_id.hex, "after": answer.found.vectors[-1].id}
-            next_cursor = service.signer.sign_cursor(cursor_scope(service.principal.tenant, "vectors"), key)
-        return json_answer(
-            {
-                "items": [shown(vector, query.include) for vector in answer.found.vectors],
-                "next_cursor": next_cursor,
-                "freshness": service.freshness_of(answer),
-            }
-        )
+        return json_answer(await page_of(service, target, demand_of(tokens, body), query, cursor))
 
     @router.get(
         "/{id}", response_model=VectorAnswer, openapi_extra=reads, summary=f"A vector{suffix}",

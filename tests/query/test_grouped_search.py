@@ -108,7 +108,7 @@ async def test_groups_of_any_values_equal_a_plain_computation(
     service: httpx.AsyncClient, read_model: ReadModel, values: list[Any], groups: int, per_group: int, exact: bool
 ) -> None:
     if "any-values" not in read_model.ids:
-        await read_model.create("any-values", 2, metric="l2", index="none")
+        await read_model.create("any-values", 2, metric="l2", index="none", month_partitions=True)
     collection_id = read_model.ids["any-values"]
     await read_model.delete(collection_id, [f"v{n:02}" for n in range(12)])
     rows = [Row(f"v{n:02}", [float(n // 2), 0.0], {"a": value}) for n, value in enumerate(values)]
