@@ -11,6 +11,7 @@ from importlib.metadata import version
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
+from command_service.alias_routes import router as alias_router
 from command_service.collection_routes import router as collection_router
 from command_service.command_bus import CommandBus
 from command_service.embedding_table import EmbeddingTable
@@ -78,6 +79,7 @@ def create_app(settings: CommandSettings, registry: CollectorRegistry) -> FastAP
         registry=registry,
         routers=[
             collection_router,
+            alias_router,
             vector_router("/collections/{name}/vectors", named=True),
             vector_router("/vectors", named=False),
             import_router("/collections/{name}/vectors", named=True),

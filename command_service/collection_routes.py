@@ -73,9 +73,7 @@ async def update_collection(
     context: Context,
     if_match: IfMatch = None,
 ) -> Response:
-    outcome = await service.change_collection(
-        UpdateCollection(context, name, body.changes(), expected_version(if_match))
-    )
+    outcome = await service.change_named(UpdateCollection(context, name, body.changes(), expected_version(if_match)))
     return _answer(service, context, outcome)
 
 
@@ -84,13 +82,13 @@ async def update_collection(
     response_model=CollectionWritten,
     openapi_extra=_WRITES,
     summary="Delete a collection and all that is in it",
-    responses=documented("validation", "idempotency-key-reused", "collection-not-found", "version-mismatch",
-                         "overloaded", "timeout"),
+    responses=documented("validation", "idempotency-key-reused", "collection-not-found", "collection-aliased",
+                         "version-mismatch", "overloaded", "timeout"),
 )  # fmt: skip
 async def delete_collection(
     name: CollectionName, service: Service, context: Context, if_match: IfMatch = None
 ) -> Response:
-    outcome = await service.change_collection(DeleteCollection(context, name, expected_version(if_match)))
+    outcome = await service.change_named(DeleteCollection(context, name, expected_version(if_match)))
     return _answer(service, context, outcome)
 
 

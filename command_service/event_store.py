@@ -50,6 +50,17 @@ DELETE FROM idempotency_keys WHERE (tenant, key) IN (SELECT * FROM unnest($1::te
   AND created_at <= clock_timestamp() - $3::interval
 """
 
+_ALIASES = """
+SELECT l.collection_id, l.event_data ->> 'name' AS name FROM (
+    SELECT DISTINCT aggregate_id FROM events WHERE aggregate_type = 'alias' AND collection_id = ANY($1::uuid[])
+) s
+CROSS JOIN LATERAL (
+    SELECT event_type, collection_id, event_data FROM events WHERE aggregate_id = s.aggregate_id
+    ORDER BY version DESC LIMIT 1
+) l
+WHERE l.event_type = 'AliasSet' AND l.collection_id = ANY($1::uuid[])
+"""
+
 _STORE_KEYS = """
 INSERT INTO idempotency_keys (tenant, key, request_hash, response)
 SELECT * FROM unnest($1::text[], $2::text[], $3::bytea[], $4::jsonb[])
@@ -126,6 +137,14 @@ async def load_collection(connection: Connection, stream: UUID) -> CollectionSta
             )
         if not events:
             return state
+
+
+async def read_aliases(connection: Connection, collection_ids: Sequence[UUID]) -> dict[UUID, set[str]]:
+    """The aliases that stand for these collections, by collection_id."""
+    found: dict[UUID, set[str]] = {}
+    for row in await connection.fetch(_ALIASES, collection_ids):
+        found.setdefault(row["collection_id"], set()).add(row["name"])
+    return found
 
 
 async def append(connection: Connection, events: Sequence[NewEvent]) -> None:

@@ -122,5 +122,6 @@ def _answer(service: CommandService, tenant: str, report: ImportReport) -> Impor
         failed=report.failed,
         errors=[LineErrorAnswer.model_validate(one, from_attributes=True) for one in report.errors],
         stopped_at=report.stopped_at,
+        collection=report.collection,
         consistency_token=token,
     )

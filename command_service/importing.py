@@ -65,6 +65,8 @@ class ImportReport:
     stopped_at: int | None = None
     outcomes: list[VectorsOutcome] = field(default_factory=list)
     """The first and the last part's, which say what a token must cover."""
+    collection: str | None = None
+    """Where it is written: what the name stood for when the first part was."""
 
     def add(self, outcome: VectorsOutcome) -> None:
         for operation in outcome.operations:
@@ -103,7 +105,7 @@ async def import_lines(
             errors = errors[:1]
         for error in errors:
             report.fail(error)
-        refused = await _write(service, context, name, operations, report, on_error)
+        refused = await _write(service, context, report.collection or name, operations, report, on_error)
         if on_error == "stop" and (refused or errors):
             report.stopped_at = min(error.line for error in (*refused, *errors))
             report.lines = report.stopped_at
@@ -131,7 +133,7 @@ async def _write(
             found = _line_errors(problem)
             if not found:
                 raise
-            if to is not None and await service.is_outdated(context.tenant, to.collection):
+            if to is not None and await service.is_outdated(context.tenant, to.target):
                 continue
             if on_error == "stop":
                 found = found[:1]
@@ -145,6 +147,7 @@ async def _write(
             continue
         try:
             report.add(await service.write(context, to.target, prepared))
+            report.collection = to.collection.name
         except CollectionChangedError:
             continue  # prepared again, for what the collection has become
         break

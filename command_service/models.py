@@ -410,12 +410,53 @@ class CollectionWritten(BaseModel):
     consistency_token: Token
 
 
+class SetAliasRequest(_Request):
+    model_config = example({"collection": "articles-2026"})
+
+    collection: Annotated[Name, Field(description="The collection that the alias is to stand for, by its own name.")]
+
+
+class AliasWritten(BaseModel):
+    model_config = example(
+        {
+            "name": "articles-current",
+            "collection": "articles-2026",
+            "collection_id": "019a7f52-6d0c-7a33-9d2e-3f1f8a1c5b70",
+            "version": 1,
+            "position": 9,
+            "consistency_token": "AdIq…",
+        }
+    )
+
+    name: str
+    collection: Annotated[str, Field(description="What it stands for; after a removal, what it stood for.")]
+    collection_id: UUID
+    version: Annotated[int, Field(description="It counts the events of the name, from 1. It is the ETag too.")]
+    position: Position
+    consistency_token: Token
+
+
+AnsweringCollection = Annotated[
+    str, Field(description="The collection's own name, also where the request named it by an alias.")
+]
+
+
 class VectorWritten(BaseModel):
-    model_config = example({"id": "a-1", "version": 1, "position": 2, "truncated": False, "consistency_token": "AdIq…"})
+    model_config = example(
+        {
+            "id": "a-1",
+            "version": 1,
+            "position": 2,
+            "collection": "articles",
+            "truncated": False,
+            "consistency_token": "AdIq…",
+        }
+    )
 
     id: str
     version: AnsweredVersion
     position: Position
+    collection: AnsweringCollection
     truncated: Truncated
     consistency_token: Token
 
@@ -455,6 +496,7 @@ class BatchAnswer(BaseModel):
             ],
             "first_position": 3,
             "last_position": 3,
+            "collection": "articles",
             "consistency_token": "AdIq…",
         }
     )
@@ -462,6 +504,7 @@ class BatchAnswer(BaseModel):
     results: list[OperationAnswer]
     first_position: Annotated[int, Field(description="Of the batch's first event.")]
     last_position: Annotated[int, Field(description="Of its last event; a batch's positions follow one another.")]
+    collection: AnsweringCollection
     consistency_token: Token
 
 
@@ -555,6 +598,7 @@ class ImportAnswer(BaseModel):
                 {"line": 2, "pointer": "/embedding", "type": "dimension-mismatch", "detail": "the dimension is 3"}
             ],
             "stopped_at": None,
+            "collection": "articles",
             "consistency_token": "AQGZ_8tuTHtE",
         }
     )
@@ -566,4 +610,5 @@ class ImportAnswer(BaseModel):
     failed: int = Field(description="Bad lines.")
     errors: list[LineErrorAnswer] = Field(description="The first hundred of them.")
     stopped_at: int | None = Field(description="The bad line that ended the import, with on_error=stop.")
+    collection: str | None = Field(description="The collection's own name; null where nothing was written.")
     consistency_token: str | None = Field(description="Covers all that was written; null where that is nothing.")

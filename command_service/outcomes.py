@@ -38,6 +38,17 @@ class CollectionOutcome(_Outcome):
     month_partitions: bool = False
 
 
+class AliasOutcome(_Outcome):
+    """`collection` is the one that the alias stands for, or stood for until it was removed."""
+
+    kind: Literal["alias"] = "alias"
+    result: Result
+    name: str
+    collection: str
+    collection_id: UUID
+    version: int
+
+
 class OperationOutcome(BaseModel):
     """`version` is the vector's after the operation, `position` its last event's."""
 
@@ -50,10 +61,13 @@ class OperationOutcome(BaseModel):
 
 
 class VectorsOutcome(_Outcome):
+    """`collection` is the name of the collection, none in what was stored before there were aliases."""
+
     kind: Literal["vectors"] = "vectors"
     operations: tuple[OperationOutcome, ...]
+    collection: str | None = None
 
 
-Outcome = CollectionOutcome | VectorsOutcome
+Outcome = CollectionOutcome | AliasOutcome | VectorsOutcome
 
 OUTCOME: TypeAdapter[Outcome] = TypeAdapter(Annotated[Outcome, Field(discriminator="kind")])

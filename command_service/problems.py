@@ -7,7 +7,10 @@ from typing import Any
 from command_service.command_bus import AppendFailedError, EventDatabaseUnavailableError
 from command_service.command_queue import OverloadedError
 from command_service.domain.refusals import (
+    AliasExistsError,
+    AliasNotFoundError,
     BatchRefusedError,
+    CollectionAliasedError,
     CollectionChangedError,
     CollectionDeletedError,
     CollectionExistsError,
@@ -34,8 +37,11 @@ _NAMES: dict[type[RefusalError], str] = {
     NotIndexableError: "validation",
     IdempotencyKeyReusedError: "idempotency-key-reused",
     CollectionNotFoundError: "collection-not-found",
+    AliasNotFoundError: "alias-not-found",
     VectorNotFoundError: "vector-not-found",
     CollectionExistsError: "collection-exists",
+    AliasExistsError: "collection-exists",
+    CollectionAliasedError: "collection-aliased",
     VectorExistsError: "vector-exists",
     CollectionDeletedError: "collection-deleted",
     VersionMismatchError: "version-mismatch",

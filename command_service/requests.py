@@ -11,9 +11,7 @@ from pydantic import AfterValidator
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 
-from command_service.domain.collections import Collection
 from command_service.domain.commands import CommandContext, IdempotencyKey
-from command_service.domain.refusals import CollectionNotFoundError
 from command_service.service import CommandService
 from events_schema.base import EventMetadata
 from events_schema.streams import DEFAULT_COLLECTION
@@ -32,7 +30,8 @@ def service_of(request: Request) -> CommandService:
 
 
 Service = Annotated[CommandService, Depends(service_of)]
-CollectionName = Annotated[Name, Path(description="The collection's name.", examples=["articles"])]
+CollectionName = Annotated[Name, Path(description="The collection's name, or an alias of it.", examples=["articles"])]
+AliasName = Annotated[Name, Path(alias="name", description="The alias.", examples=["current"])]
 VectorIdPath = Annotated[VectorId, Path(alias="id", description="The vector's id.", examples=["a-1"])]
 
 
@@ -106,17 +105,6 @@ async def _request_hash(request: Request) -> bytes:
         digest.update(len(part).to_bytes(8))
         digest.update(part)
     return digest.digest()
-
-
-async def live_collection(service: Service, context: Context, name: CollectionName) -> Collection:
-    """
-    Raises:
-        CollectionNotFoundError: no collection bears the name.
-    """
-    found = await service.resolve(context.tenant, name)
-    if found is None:
-        raise CollectionNotFoundError(name)
-    return found
 
 
 def _named(name: CollectionName) -> str:

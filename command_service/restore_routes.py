@@ -27,7 +27,7 @@ from command_service.requests import (
     target_name,
 )
 from command_service.restoring import Restored, Restoring
-from command_service.service import CommandService, WriteTarget, refused_alone
+from command_service.service import CommandService, refused_alone
 from command_service.vector_routes import one_written
 from shared.http.application import API_PREFIX, StrictRoute, permission
 from shared.http.problems import documented
@@ -93,15 +93,15 @@ def restore_vector_router(prefix: str, *, named: bool) -> APIRouter:
         name: str = target_name(named=named),
         if_match: IfMatch = None,
     ) -> Response:
-        collection = await service.resolve(context.tenant, name)
-        if collection is None:
+        target = await service.resolve(context.tenant, name)
+        if target is None:
             raise CollectionNotFoundError(name)
         operation = await Restoring(service).vector(
-            context, collection, vector_id, body.version, expected_version(if_match)
+            context, target.collection, vector_id, body.version, expected_version(if_match)
         )
         with refused_alone():
-            outcome = await service.write(context, WriteTarget(collection), [operation])
-        return one_written(service, context, outcome)
+            outcome = await service.write(context, target, [operation])
+        return one_written(service, context, target, outcome)
 
     return vectors
 

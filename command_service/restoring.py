@@ -213,9 +213,9 @@ class Restoring:
             )
             page.outcomes.append(await self._service.change_collection(creation))
             present = await self._service.resolve(context.tenant, name)
-        if present is None or present.restores != collection_id:
+        if present is None or present.collection.restores != collection_id:
             raise CollectionExistsError(name)
-        return present
+        return present.collection
 
     async def _live(self, tenant: str, collection_id: UUID) -> Collection | None:
         async with self._service.events() as connection:
@@ -223,7 +223,7 @@ class Restoring:
         if not past or past[0].tenant != tenant:
             return None
         found = await self._service.resolve(tenant, past[0].event_data["name"])
-        return found if found is not None and found.collection_id == collection_id else None
+        return found.collection if found is not None and found.collection.collection_id == collection_id else None
 
     async def _write(
         self, context: CommandContext, collection: Collection, operations: Sequence[UpsertVector], page: Restored

@@ -12,20 +12,23 @@ from uuid_utils.compat import uuid7
 
 from command_service import event_store
 from command_service.command_bus import CommandBus
-from command_service.domain.collections import Collection, planned
+from command_service.domain.collections import Alias, Collection, CollectionState, planned
 from command_service.domain.commands import (
+    AliasCommand,
     CollectionCommand,
     CommandContext,
     CreateCollection,
     CreateVector,
+    DeleteCollection,
     DeleteVector,
     PatchVector,
+    UpdateCollection,
     UpsertVector,
     VectorOperation,
     WriteVectors,
 )
-from command_service.domain.refusals import BatchRefusedError, CollectionDeletedError
-from command_service.outcomes import CollectionOutcome, Outcome, VectorsOutcome
+from command_service.domain.refusals import BatchRefusedError, CollectionChangedError, CollectionDeletedError
+from command_service.outcomes import AliasOutcome, CollectionOutcome, Outcome, VectorsOutcome
 from events_schema.collections import IndexSpec
 from events_schema.embedding import EmbeddingSpec
 from events_schema.streams import collection_stream
@@ -35,14 +38,17 @@ from shared.principal import Principal
 from shared.tokens import ConsistencyToken, Signer
 
 _OPERATION_BYTES = 256
+_MAX_TRIES = 4
 
 
 @dataclass(frozen=True, slots=True)
 class WriteTarget:
-    """The collection that a write is for. One that is not there yet comes into being with the write, by `creation`."""
+    """The collection that a write is for. One that is not there yet comes into being with the write, by `creation`.
+    `alias`: the name that was given, if it is not the collection's own."""
 
     collection: Collection
     creation: CreateCollection | None = None
+    alias: str | None = None
 
     @classmethod
     def new(cls, context: CommandContext, name: str, spec: EmbeddingSpec) -> Self:
@@ -73,30 +79,79 @@ class CommandService:
         """A connection to the event database, for reading."""
         return self._pool.acquire()
 
-    async def resolve(self, tenant: str, name: str) -> Collection | None:
-        """The collection that lives under a name now, as far as this process knows; the append looks again."""
-        stream = collection_stream(tenant, name)
-        known = self.bus.states.known_collection(stream)
-        if known is None or known.live is None:
-            return await self.look_again(tenant, name)
-        return known.live
+    async def resolve(self, tenant: str, name: str) -> WriteTarget | None:
+        """The collection that lives under a name, its own or an alias, now, as far as this process knows; the append
+        looks again.
 
-    async def look_again(self, tenant: str, name: str) -> Collection | None:
-        """The same as the event database knows it; another process may have changed it."""
+        Raises:
+            CollectionChangedError: the alias keeps being changed.
+        """
+        state = self.bus.states.known_collection(collection_stream(tenant, name))
+        if state is None or (state.live is None and state.alias is None):
+            state = await self._look_again(tenant, name)
+        for _ in range(_MAX_TRIES):
+            if state.alias is None:
+                return None if state.live is None else WriteTarget(state.live)
+            found = await self._aim(tenant, state.alias)
+            if found is not None:
+                return WriteTarget(found, alias=name)
+            # As long as an alias stands for it, no collection is deleted: it stands for another one by now.
+            state = await self._look_again(tenant, name)
+        raise CollectionChangedError(name)
+
+    async def _aim(self, tenant: str, alias: Alias) -> Collection | None:
+        known = self.bus.states.known_collection(collection_stream(tenant, alias.collection))
+        for state in (known, None):
+            live = (state or await self._look_again(tenant, alias.collection)).live
+            if live is not None and live.collection_id == alias.collection_id:
+                return live
+        return None
+
+    async def _look_again(self, tenant: str, name: str) -> CollectionState:
+        """What bears the name as the event database knows it; another process may have changed it."""
         stream = collection_stream(tenant, name)
         async with self._pool.acquire() as connection:
             state = await event_store.load_collection(connection, stream)
         self.bus.states.remember_collections({stream: state})
-        return state.live
+        return state
 
-    async def is_outdated(self, tenant: str, known: Collection) -> bool:
-        """Whether what was refused for what is known of the collection might fit what it is now."""
-        found = await self.look_again(tenant, known.name)
+    async def is_outdated(self, tenant: str, target: WriteTarget) -> bool:
+        """Whether what was refused for what is known of the collection might fit what it is now, or what its alias
+        stands for now."""
+        known = target.collection
+        if target.alias is not None:
+            alias = (await self._look_again(tenant, target.alias)).alias
+            if alias is None or alias.collection_id != known.collection_id:
+                return True
+        found = (await self._look_again(tenant, known.name)).live
         return found is not None and found.collection_id == known.collection_id and not _alike(found, known)
 
     async def change_collection(self, command: CollectionCommand) -> CollectionOutcome:
         outcome = await self.bus.execute(command)
         assert isinstance(outcome, CollectionOutcome)
+        return outcome
+
+    async def change_named(self, command: UpdateCollection | DeleteCollection) -> CollectionOutcome:
+        """The same for a command whose `name` may be an alias.
+
+        Raises:
+            CollectionChangedError: the alias keeps being changed.
+        """
+        for tries_left in reversed(range(_MAX_TRIES)):
+            target = await self.resolve(command.context.tenant, command.name)
+            aimed = command
+            if target is not None and target.alias is not None:
+                aimed = replace(command, name=target.collection.name, alias=target.alias)
+            try:
+                return await self.change_collection(aimed)
+            except CollectionChangedError:
+                if not tries_left:
+                    raise
+        raise AssertionError
+
+    async def change_alias(self, command: AliasCommand) -> AliasOutcome:
+        outcome = await self.bus.execute(command)
+        assert isinstance(outcome, AliasOutcome)
         return outcome
 
     async def write(
@@ -117,15 +172,17 @@ class CommandService:
             size_bytes=sum(map(_size_bytes, operations)),
             creation=target.creation,
             checked=(collection.metric, collection.type),
+            alias=target.alias,
         )
         try:
             outcome = await self.bus.execute(command)
         except CollectionDeletedError:
             found = await self.resolve(context.tenant, collection.name)
-            if target.creation is None or found is None or not _alike(found, collection):
+            if target.creation is None or found is None or not _alike(found.collection, collection):
                 raise
             # Another request was first to bring it into being.
-            outcome = await self.bus.execute(replace(command, collection_id=found.collection_id, creation=None))
+            created = found.collection
+            outcome = await self.bus.execute(replace(command, collection_id=created.collection_id, creation=None))
         assert isinstance(outcome, VectorsOutcome)
         return outcome
 

@@ -60,12 +60,12 @@ async def destination(service: CommandService, context: CommandContext, name: st
     none, with the dimension of the first embedding. What is only for vectors that are there does not make it.
 
     Raises:
-        CollectionNotFoundError
+        CollectionNotFoundError, CollectionChangedError
         ProblemError: the model is not the collection's, a text is blank, or this service cannot embed it.
         ProviderUnavailableError, TooManyTextsError
     """
     found = await service.resolve(context.tenant, name)
-    target = WriteTarget(found) if found is not None else await _new_default(service, context, name, inputs)
+    target = found or await _new_default(service, context, name, inputs)
     spec = target.collection.embedding_spec
     _check_models(spec, inputs)
     texts = _texts(inputs, patches=spec.provider != "client")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from uuid import UUID
@@ -11,14 +11,17 @@ from uuid_utils.compat import uuid7
 
 from command_service import event_store
 from command_service.command_queue import Pending
-from command_service.domain import collections, vectors
+from command_service.domain import aliases, collections, vectors
 from command_service.domain.collections import CollectionState
 from command_service.domain.commands import (
+    AliasCommand,
     CollectionCommand,
     Command,
     CommandContext,
     CreateCollection,
     DeleteCollection,
+    RemoveAlias,
+    SetAlias,
     UpdateCollection,
     VectorOperation,
     WriteVectors,
@@ -32,8 +35,18 @@ from command_service.domain.refusals import (
 )
 from command_service.domain.vectors import VectorState
 from command_service.event_store import LogEnd, NewEvent, StoredKey
-from command_service.outcomes import OUTCOME, CollectionOutcome, OperationOutcome, Outcome, Result, VectorsOutcome
+from command_service.outcomes import (
+    OUTCOME,
+    AliasOutcome,
+    CollectionOutcome,
+    OperationOutcome,
+    Outcome,
+    Result,
+    VectorsOutcome,
+)
 from command_service.stream_states import StreamStates
+from events_schema.aliases import AliasEvent
+from events_schema.base import AggregateType, Event
 from events_schema.collections import CollectionEvent
 from events_schema.streams import collection_stream
 from events_schema.vectors import VectorCreated, VectorDeleted, VectorEvent, VectorUpdated
@@ -57,7 +70,8 @@ async def decide_all(
 ) -> Decided:
     """Reads what the commands need and decides them. The caller holds the append lock, appends and commits."""
     commands = [one.command for one in pending]
-    streams = list(dict.fromkeys(collection_stream(one.context.tenant, _name(one)) for one in commands))
+    named = {(one.context.tenant, name) for one in commands for name in _names(one)}
+    streams = [collection_stream(tenant, name) for tenant, name in named]
     end = await event_store.read_log_end(connection, streams)
     wanted_keys = {
         (one.context.tenant, one.context.idempotency.key) for one in commands if one.context.idempotency is not None
@@ -66,14 +80,33 @@ async def decide_all(
     collection_states = await states.collections(connection, dict(zip(streams, end.versions, strict=True)))
     vector_streams = {stream for one in commands if isinstance(one, WriteVectors) for stream in one.streams}
     vector_states = await states.vectors(connection, vector_streams) if vector_streams else {}
-    decision = _Decision(end, collection_states, vector_states, keys)
+    doomed = [one for one in commands if isinstance(one, DeleteCollection)]
+    known_aliases = await _aliases(connection, doomed, collection_states) if doomed else {}
+    decision = _Decision(end, collection_states, known_aliases, vector_states, keys)
     for command in commands:
         decision.add(command)
     return decision.decided
 
 
-def _name(command: Command) -> str:
-    return command.collection if isinstance(command, WriteVectors) else command.name
+def _names(command: Command) -> Iterator[str]:
+    """Those whose streams say what the command may do."""
+    match command:
+        case WriteVectors():
+            yield command.collection
+        case SetAlias():
+            yield command.name
+            yield command.collection
+        case CreateCollection() | UpdateCollection() | DeleteCollection() | RemoveAlias():
+            yield command.name
+    if isinstance(command, WriteVectors | UpdateCollection | DeleteCollection) and command.alias is not None:
+        yield command.alias
+
+
+async def _aliases(
+    connection: Connection, commands: Sequence[DeleteCollection], states: Mapping[UUID, CollectionState]
+) -> dict[UUID, set[str]]:
+    named = [states[collection_stream(one.context.tenant, one.name)].live for one in commands]
+    return await event_store.read_aliases(connection, [live.collection_id for live in named if live is not None])
 
 
 class _Decision:
@@ -83,11 +116,14 @@ class _Decision:
         self,
         end: LogEnd,
         collection_states: dict[UUID, CollectionState],
+        known_aliases: dict[UUID, set[str]],
         vector_states: dict[UUID, VectorState],
         keys: dict[tuple[str, str], StoredKey],
     ) -> None:
         self._end = end
         self._collections = collection_states
+        # Of the collections that are to be deleted, and of those that get one in this transaction.
+        self._aliases = known_aliases
         self._vectors = vector_states
         self._keys = keys
         self.decided = Decided(collections=collection_states)
@@ -119,6 +155,8 @@ class _Decision:
                 return self._write_vectors(command)
             case CreateCollection() | UpdateCollection() | DeleteCollection():
                 return self._change_collection(command)
+            case SetAlias() | RemoveAlias():
+                return self._change_alias(command)
 
     @property
     def _next_position(self) -> int:
@@ -127,7 +165,12 @@ class _Decision:
     def _change_collection(self, command: CollectionCommand) -> CollectionOutcome:
         stream = collection_stream(command.context.tenant, command.name)
         before = self._collections[stream]
-        event = collections.decide(before, command.name, command)
+        if not isinstance(command, CreateCollection):
+            self._expect_alias(command.context.tenant, command.alias, command.name)
+            if before.alias is not None:
+                raise CollectionChangedError(command.name)
+        known = () if before.live is None else self._aliases.get(before.live.collection_id, ())
+        event = collections.decide(before, command.name, command, known)
         after = before if event is None else self._after(before, event)
         described = after.live or before.live
         assert described is not None
@@ -149,8 +192,48 @@ class _Decision:
             month_partitions=described.month_partitions,
         )
 
-    def _after(self, before: CollectionState, event: CollectionEvent) -> CollectionState:
-        """The collection as it is when `event` is the next one."""
+    def _change_alias(self, command: AliasCommand) -> AliasOutcome:
+        tenant = command.context.tenant
+        stream = collection_stream(tenant, command.name)
+        before = self._collections[stream]
+        aim = before
+        if isinstance(command, SetAlias):
+            aim = self._collections[collection_stream(tenant, command.collection)]
+        event = aliases.decide(before, aim, command)
+        after = before if event is None else self._after(before, event)
+        stands_for = after.alias or before.alias
+        assert stands_for is not None
+        if event is not None:
+            if before.alias is not None:
+                self._aliases.setdefault(before.alias.collection_id, set()).discard(command.name)
+            if after.alias is not None:
+                self._aliases.setdefault(after.alias.collection_id, set()).add(command.name)
+            self._record_collection(command.context, event, event.collection_id, stream, after)
+        changed: Result = "deleted" if after.alias is None else "created" if before.alias is None else "updated"
+        return AliasOutcome(
+            log_id=self._end.log_id,
+            first_position=after.position,
+            last_position=after.position,
+            result="unchanged" if event is None else changed,
+            name=command.name,
+            collection=stands_for.collection,
+            collection_id=stands_for.collection_id,
+            version=after.version,
+        )
+
+    def _expect_alias(self, tenant: str, alias: str | None, collection: str) -> None:
+        """
+        Raises:
+            CollectionChangedError: the alias by which the collection was named stands for another one, or for none.
+        """
+        if alias is None:
+            return
+        state = self._collections[collection_stream(tenant, alias)]
+        if state.alias is None or state.alias.collection != collection:
+            raise CollectionChangedError(alias)
+
+    def _after(self, before: CollectionState, event: CollectionEvent | AliasEvent) -> CollectionState:
+        """The stream of a name as it is when `event` is the next one."""
         return collections.evolve(
             before,
             event,
@@ -160,7 +243,12 @@ class _Decision:
         )
 
     def _record_collection(
-        self, context: CommandContext, event: CollectionEvent, collection_id: UUID, stream: UUID, after: CollectionState
+        self,
+        context: CommandContext,
+        event: CollectionEvent | AliasEvent,
+        collection_id: UUID,
+        stream: UUID,
+        after: CollectionState,
     ) -> None:
         self._record(
             context,
@@ -173,8 +261,11 @@ class _Decision:
         self._collections[stream] = after
 
     def _write_vectors(self, command: WriteVectors) -> VectorsOutcome:
+        self._expect_alias(command.context.tenant, command.alias, command.collection)
         collection = collection_stream(command.context.tenant, command.collection)
         state, creation = self._collections[collection], None
+        if state.alias is not None:
+            raise CollectionChangedError(command.collection)
         if state.live is None and command.creation is not None:
             creation = collections.decide(state, command.collection, command.creation)
             assert creation is not None
@@ -225,12 +316,13 @@ class _Decision:
             first_position=first if appended else last,
             last_position=last,
             operations=tuple(operations),
+            collection=command.collection,
         )
 
     def _record(
         self,
         context: CommandContext,
-        event: CollectionEvent | VectorEvent,
+        event: CollectionEvent | AliasEvent | VectorEvent,
         *,
         collection_id: UUID,
         aggregate_id: UUID,
@@ -244,7 +336,7 @@ class _Decision:
                 tenant=context.tenant,
                 collection_id=collection_id,
                 aggregate_id=aggregate_id,
-                aggregate_type="vector" if isinstance(event, VectorEvent) else "collection",
+                aggregate_type=_aggregate_type(event),
                 version=version,
                 event_type=event.event_type,
                 schema_version=event.schema_version,
@@ -253,6 +345,12 @@ class _Decision:
                 timestamp=self._end.timestamp,
             )
         )
+
+
+def _aggregate_type(event: Event) -> AggregateType:
+    if isinstance(event, VectorEvent):
+        return "vector"
+    return "alias" if isinstance(event, AliasEvent) else "collection"
 
 
 def _outcome(operation: VectorOperation, result: Result, state: VectorState) -> OperationOutcome:

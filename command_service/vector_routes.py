@@ -28,7 +28,7 @@ from command_service.requests import (
     expected_version,
     target_name,
 )
-from command_service.service import CommandService, refused_alone
+from command_service.service import CommandService, WriteTarget, refused_alone
 from command_service.texts import Destination, Inputs, destination
 from shared.beside_the_loop import beside_the_loop
 from shared.http.application import API_PREFIX, StrictRoute, permission
@@ -138,7 +138,7 @@ async def _written(
         try:
             operations = await prepare(to)
         except ProblemError:
-            if not tries_left or not await service.is_outdated(context.tenant, to.collection):
+            if not tries_left or not await service.is_outdated(context.tenant, to.target):
                 raise
             continue
         try:
@@ -163,17 +163,23 @@ async def _one(
     with refused_alone():
         to, outcome = await _written(service, context, name, inputs, prepare)
     truncated = any(text is not None and text.truncated for text in to.embedded)
-    return one_written(service, context, outcome, truncated=truncated)
+    return one_written(service, context, to.target, outcome, truncated=truncated)
 
 
 def one_written(
-    service: CommandService, context: CommandContext, outcome: VectorsOutcome, *, truncated: bool = False
+    service: CommandService,
+    context: CommandContext,
+    target: WriteTarget,
+    outcome: VectorsOutcome,
+    *,
+    truncated: bool = False,
 ) -> Response:
     [done] = outcome.operations
     answer = VectorWritten(
         id=done.id,
         version=done.version,
         position=done.position,
+        collection=outcome.collection or target.collection.name,
         truncated=truncated,
         consistency_token=service.token(context.tenant, outcome),
     )
@@ -205,6 +211,7 @@ def _many(
         ],
         first_position=outcome.first_position,
         last_position=outcome.last_position,
+        collection=outcome.collection or to.collection.name,
         consistency_token=service.token(context.tenant, outcome),
     )
     return Response(answer.model_dump_json(), media_type="application/json")

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 from pydantic.json_schema import DEFAULT_REF_TEMPLATE
 
+from events_schema.base import AggregateType
 from events_schema.notifications import CHANGES_CHANNEL, ChangeNotification
 
 TOPIC = "aindusdb.events"
 _DEFINITIONS = DEFAULT_REF_TEMPLATE.removesuffix("{model}")
-API_VERSION = "1.1.0"
+API_VERSION = "1.2.0"
 
 _POSITION = {"type": "integer", "minimum": 0}
 _FEED_HEADERS: dict[str, Any] = {
@@ -31,7 +32,7 @@ _EVENT_HEADERS: dict[str, Any] = {
     "schema_version": {"type": "integer", "minimum": 1},
     "tenant": {"type": "string"},
     "collection_id": {"type": "string", "format": "uuid"},
-    "aggregate_type": {"enum": ["collection", "vector"]},
+    "aggregate_type": {"enum": list(get_args(AggregateType))},
     "traceparent": {"type": "string", "description": "W3C trace context, where the request had one."},
     **_FEED_HEADERS,
 }

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
 
-AggregateType = Literal["collection", "vector"]
+AggregateType = Literal["collection", "vector", "alias"]
 
 
 class Event(BaseModel):

@@ -7,12 +7,13 @@ from typing import Any, get_args
 
 from pydantic import ValidationError
 
+from events_schema.aliases import AliasEvent
 from events_schema.base import Event
 from events_schema.collections import CollectionEvent
 from events_schema.upcasters import UPCASTERS, UnreadableEventError, Upcaster, upcast
 from events_schema.vectors import VectorEvent
 
-AnyEvent = CollectionEvent | VectorEvent
+AnyEvent = CollectionEvent | AliasEvent | VectorEvent
 
 EVENT_TYPES: Mapping[str, type[AnyEvent]] = {model.event_type: model for model in get_args(AnyEvent)}
 

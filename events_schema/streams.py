@@ -19,7 +19,7 @@ _NAME = re.compile(NAME_PATTERN.removesuffix("$") + r"\Z")
 
 
 def collection_stream(tenant: str, name: str) -> UUID:
-    """The stream of every collection, past and present, that bears this name."""
+    """The stream of every collection, past and present, that bears this name, and of the alias, if it is one."""
     return uuid5(uuid5(_STREAMS, tenant), name)
 
 

@@ -7,10 +7,12 @@ from dataclasses import replace
 from typing import assert_never
 from uuid import UUID, uuid4
 
+from events_schema.aliases import AliasRemoved, AliasSet
 from events_schema.base import RecordedEvent
 from events_schema.collections import CollectionCreated, CollectionDeleted, CollectionUpdated
 from events_schema.registry import AnyEvent, decode_event
 from events_schema.vectors import VectorCreated, VectorDeleted, VectorUpdated
+from projector.aliases import lead_away
 from projector.errors import UnprojectableEventError
 from projector.event_log import EventLog
 from projector.generations import (
@@ -96,8 +98,8 @@ async def apply_collection_event(connection: Connection, recorded: RecordedEvent
                 recorded.timestamp,
             )
         case CollectionDeleted():
-            await _delete(connection, recorded)
-        case VectorCreated() | VectorUpdated() | VectorDeleted():
+            await _delete(connection, recorded, log)
+        case AliasSet() | AliasRemoved() | VectorCreated() | VectorUpdated() | VectorDeleted():
             raise UnprojectableEventError(f"{recorded.event_type} is no event of a collection")
         case _:
             assert_never(event)
@@ -184,8 +186,11 @@ async def _deletion_before_reuse(
     return (await log.collection_stream(recorded.collection_id))[-1]
 
 
-async def _delete(connection: Connection, recorded: RecordedEvent) -> None:
+async def _delete(connection: Connection, recorded: RecordedEvent, log: EventLog) -> None:
     collection_id = recorded.collection_id
+    for led_to in await lead_away(connection, collection_id, log):
+        if await connection.fetchval(_VERSION, led_to) is None:
+            await _fold_from_log(connection, led_to, log)
     await _mark_deleted(connection, recorded)
     await connection.execute(_DELETE_STATE, collection_id)
     await connection.execute(_DELETE_CHANGES, collection_id)

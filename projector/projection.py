@@ -8,6 +8,7 @@ from uuid import UUID
 import structlog
 
 from events_schema.base import RecordedEvent
+from projector.aliases import apply_alias_event
 from projector.collections import apply_collection_event, live_generations
 from projector.errors import KEPT_AT_FAULT
 from projector.event_log import EventLog
@@ -40,18 +41,24 @@ async def project(connection: Connection, events: Sequence[RecordedEvent], log: 
         One of `POISON`: an event is at fault, and nothing says which; the transaction is to be rolled back.
     """
     last_changed: dict[UUID, int] = {}
+    aliased: set[UUID] = set()
     of_vectors: dict[UUID, list[RecordedEvent]] = {}
     for event in events:
+        if event.aggregate_type == "alias":
+            await apply_alias_event(connection, event)
+            aliased.add(event.collection_id)
+            continue
         last_changed[event.collection_id] = event.position
         if event.aggregate_type == "collection":
             await apply_collection_event(connection, event, log)
         else:
             of_vectors.setdefault(event.collection_id, []).append(event)
-    live = await live_generations(connection, last_changed.keys(), log)
+    # What an alias stands for is there with it, also if its own events are still to come.
+    live = await live_generations(connection, last_changed.keys() | aliased, log)
     for collection_id, generations in live.items():
         if collection_id in of_vectors:
             await _write(connection, generations, of_vectors[collection_id])
-    return {collection_id: last_changed[collection_id] for collection_id in live}
+    return {collection_id: position for collection_id, position in last_changed.items() if collection_id in live}
 
 
 async def _write(connection: Connection, generations: Sequence[Generation], events: Sequence[RecordedEvent]) -> None:
@@ -75,7 +82,7 @@ async def record_changes(connection: Connection, runs: Sequence[Run], changes: C
         (event.collection_id, run.partition): event.position
         for run in runs
         for event in run.events
-        if event.collection_id in changes
+        if event.collection_id in changes and event.aggregate_type != "alias"
     }
     if last_changed:
         collections, partitions = zip(*last_changed, strict=True)

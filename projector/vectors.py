@@ -11,6 +11,7 @@ import numpy as np
 import orjson
 from pgvector import Vector
 
+from events_schema.aliases import AliasRemoved, AliasSet
 from events_schema.base import RecordedEvent
 from events_schema.collections import CollectionCreated, CollectionDeleted, CollectionUpdated
 from events_schema.embedding import EmbeddingSpec, StoredEmbedding, decode_many
@@ -115,7 +116,7 @@ def fold_vectors(events: Iterable[RecordedEvent], spec: EmbeddingSpec) -> dict[s
                     effect.embedding = _embedding(event.embeddings, spec)
             case VectorDeleted():
                 effects[event.id] = VectorEffect(version, position, timestamp, deleted=True)
-            case CollectionCreated() | CollectionUpdated() | CollectionDeleted():
+            case CollectionCreated() | CollectionUpdated() | CollectionDeleted() | AliasSet() | AliasRemoved():
                 raise UnprojectableEventError(f"{recorded.event_type} is no event of a vector")
             case _:
                 assert_never(event)

@@ -24,10 +24,15 @@ def shown_hits(found: Hits, include: Include) -> dict[str, Any]:
     return {"hits": [shown(hit, include) for hit in found.hits], "complete": found.complete}
 
 
+def origin(service: QueryService, answer: Answer[Any]) -> dict[str, Any]:
+    """The members that say which collection answered, and how fresh the answer is."""
+    return {"collection": answer.collection.name, "freshness": service.freshness_of(answer)}
+
+
 def of_search(service: QueryService, answer: Answer[Any], started: float) -> dict[str, Any]:
     """What every answer of a search says of itself; `started` is the monotonic time at which it began."""
     return {
-        "freshness": service.freshness_of(answer),
+        **origin(service, answer),
         "cached": answer.cached,
         "took_ms": _milliseconds(time.monotonic() - started),
     }

@@ -10,6 +10,7 @@ from importlib.metadata import version
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
+from query_service.alias_routes import router as alias_router
 from query_service.cache import AnswerCache
 from query_service.changes import follow_changes
 from query_service.collection_routes import router as collection_router
@@ -105,6 +106,7 @@ def create_app(settings: QuerySettings, registry: CollectorRegistry) -> FastAPI:
         registry=registry,
         routers=[
             collection_router,
+            alias_router,
             history_router("/collections/{name}/vectors", named=True),
             history_router("/vectors", named=False),
             feed_router,

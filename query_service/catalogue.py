@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Self
 from uuid import UUID
@@ -82,14 +82,29 @@ class LiveCollection:
 
 
 @dataclass(frozen=True, slots=True)
+class Alias:
+    """Another name of a collection."""
+
+    tenant: str
+    name: str
+    collection_id: UUID
+    version: int
+    position: int
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Catalogue:
-    """All live collections of all tenants. Immutable: a newer snapshot makes a new one."""
+    """All live collections and all aliases of all tenants. Immutable: a newer snapshot makes a new one."""
 
     by_id: Mapping[UUID, LiveCollection] = field(default_factory=dict)
     by_name: Mapping[tuple[str, str], LiveCollection] = field(default_factory=dict)
+    aliases: Mapping[tuple[str, str], Alias] = field(default_factory=dict)
 
-    def updated(self, rows: Iterable[Mapping[str, Any]]) -> Self:
-        """With these rows (JSON objects) of the catalogue; one with `deleted_at` takes its collection away."""
+    def updated(self, rows: Iterable[Mapping[str, Any]], of_aliases: Iterable[Mapping[str, Any]] = ()) -> Self:
+        """With these rows (JSON objects) of the catalogue; one with `deleted_at` takes its collection away, one with
+        `removed_at` its alias."""
+        aliases = self._updated_aliases(of_aliases)
         by_id = dict(self.by_id)
         changed = False
         for row in rows:
@@ -100,12 +115,42 @@ class Catalogue:
             collection = _collection(collection_id, row)
             changed |= by_id.get(collection_id) != collection
             by_id[collection_id] = collection
-        if not changed:
-            return self
-        return type(self)(by_id, {(one.tenant, one.name): one for one in by_id.values()})
+        if changed:
+            return type(self)(by_id, {(one.tenant, one.name): one for one in by_id.values()}, aliases)
+        return self if aliases is self.aliases else replace(self, aliases=aliases)
+
+    def _updated_aliases(self, rows: Iterable[Mapping[str, Any]]) -> Mapping[tuple[str, str], Alias]:
+        aliases = dict(self.aliases)
+        for row in rows:
+            key = row["tenant"], row["name"]
+            if row["removed_at"] is not None:
+                aliases.pop(key, None)
+                continue
+            aliases[key] = Alias(
+                *key,
+                UUID(row["collection_id"]),
+                row["version"],
+                row["position"],
+                datetime.fromisoformat(row["updated_at"]),
+            )
+        return self.aliases if aliases == self.aliases else aliases
 
     def find(self, tenant: str, name: str) -> LiveCollection | None:
-        return self.by_name.get((tenant, name))
+        """The collection that bears the name, or that the name is an alias of."""
+        found = self.by_name.get((tenant, name))
+        alias = self.aliases.get((tenant, name))
+        return found if found is not None or alias is None else self.by_id.get(alias.collection_id)
+
+    def find_alias(self, tenant: str, name: str) -> tuple[Alias, LiveCollection] | None:
+        """The alias and what it stands for."""
+        alias = self.aliases.get((tenant, name))
+        collection = None if alias is None else self.by_id.get(alias.collection_id)
+        return None if alias is None or collection is None else (alias, collection)
+
+    def aliases_of(self, tenant: str) -> list[tuple[Alias, LiveCollection]]:
+        """In order of name."""
+        found = (self.find_alias(tenant, name) for of, name in sorted(self.aliases) if of == tenant)
+        return [one for one in found if one is not None]
 
     def of_tenant(self, tenant: str) -> list[LiveCollection]:
         """In order of name."""

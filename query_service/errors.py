@@ -8,6 +8,11 @@ class CollectionNotFoundError(Exception):
         super().__init__(f"there is no collection {name!r}")
 
 
+class AliasNotFoundError(Exception):
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is no alias {name!r}")
+
+
 class VectorNotFoundError(Exception):
     def __init__(self, vector_id: str) -> None:
         super().__init__(f"there is no vector {vector_id!r}")

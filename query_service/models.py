@@ -477,6 +477,9 @@ Embedding = Annotated[
     Field(description="Absent unless included; as `embedding_format` says."),
 ]
 Position = Annotated[int, Field(description="Of the last event in the log that changed it.")]
+AnsweringCollection = Annotated[
+    str, Field(description="The collection's own name, also where the request named it by an alias.")
+]
 NextCursor = Annotated[str | None, Field(description="Where the next page begins; null on the last one.")]
 
 
@@ -529,12 +532,13 @@ class SearchResult(BaseModel):
 
 
 class _SearchedAnswer(BaseModel):
+    collection: AnsweringCollection
     freshness: FreshnessAnswer
     cached: bool = Field(description="The answer was kept from an earlier request.")
     took_ms: float = Field(description="In the query service, waiting for the token included.")
 
 
-SEARCHED_EXAMPLE = {"freshness": FRESHNESS_EXAMPLE, "cached": False, "took_ms": 4.8}
+SEARCHED_EXAMPLE = {"collection": "articles", "freshness": FRESHNESS_EXAMPLE, "cached": False, "took_ms": 4.8}
 
 
 class SearchAnswer(_SearchedAnswer, SearchResult):
@@ -588,8 +592,12 @@ VECTOR_EXAMPLE = {
 
 
 class VectorAnswer(VectorItem):
-    model_config = example({**VECTOR_EXAMPLE, "freshness": FRESHNESS_EXAMPLE})
+    model_config = example({**VECTOR_EXAMPLE, "collection": "articles", "freshness": FRESHNESS_EXAMPLE})
 
+    collection: str | None = Field(
+        default=None,
+        description="The collection's own name, also where the request named it by an alias; absent of a past version.",
+    )
     freshness: FreshnessAnswer
 
 
@@ -643,18 +651,27 @@ class HistoryAnswer(BaseModel):
 
 
 class VectorListAnswer(BaseModel):
-    model_config = example({"items": [VECTOR_EXAMPLE], "next_cursor": "Anci…", "freshness": FRESHNESS_EXAMPLE})
+    model_config = example(
+        {
+            "items": [VECTOR_EXAMPLE],
+            "next_cursor": "Anci…",
+            "collection": "articles",
+            "freshness": FRESHNESS_EXAMPLE,
+        }
+    )
 
     items: list[VectorItem]
     next_cursor: NextCursor
+    collection: AnsweringCollection
     freshness: FreshnessAnswer
 
 
 class CountAnswer(BaseModel):
-    model_config = example({"count": 1, "exact": True, "freshness": FRESHNESS_EXAMPLE})
+    model_config = example({"count": 1, "exact": True, "collection": "articles", "freshness": FRESHNESS_EXAMPLE})
 
     count: int
     exact: bool = Field(description="True: every vector that matches was counted.")
+    collection: AnsweringCollection
     freshness: FreshnessAnswer
 
 
@@ -740,5 +757,42 @@ class CollectionListAnswer(BaseModel):
     model_config = example({"items": [COLLECTION_EXAMPLE], "next_cursor": "AmNv…", "freshness": FRESHNESS_EXAMPLE})
 
     items: list[CollectionItem]
+    next_cursor: NextCursor
+    freshness: FreshnessAnswer
+
+
+class AliasListParameters(ListParameters):
+    collection: Annotated[Name | None, Field(description="Only aliases of the collection with this name.")] = None
+
+
+class AliasItem(BaseModel):
+    name: str
+    collection: str = Field(description="The name of the collection that it stands for.")
+    collection_id: UUID
+    version: Annotated[int, Field(description="It counts the events of the name, from 1.")]
+    position: Annotated[int, Field(description="Of the event that set it.")]
+    updated_at: datetime
+
+
+ALIAS_EXAMPLE = {
+    "name": "articles-current",
+    "collection": "articles-2026",
+    "collection_id": "019a7f52-6d0c-7a33-9d2e-3f1f8a1c5b70",
+    "version": 1,
+    "position": 9,
+    "updated_at": "2026-01-05T08:31:02.345678Z",
+}
+
+
+class AliasAnswer(AliasItem):
+    model_config = example({**ALIAS_EXAMPLE, "freshness": FRESHNESS_EXAMPLE})
+
+    freshness: FreshnessAnswer
+
+
+class AliasListAnswer(BaseModel):
+    model_config = example({"items": [ALIAS_EXAMPLE], "next_cursor": "AmFs…", "freshness": FRESHNESS_EXAMPLE})
+
+    items: list[AliasItem]
     next_cursor: NextCursor
     freshness: FreshnessAnswer

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from query_service.answers import shown
+from query_service.answers import origin, shown
 from query_service.errors import ForeignTokenError
 from query_service.freshness import Demand
 from query_service.requests import cursor_scope
@@ -63,7 +63,7 @@ async def page_of(
     return {
         "items": [shown(vector, query.include) for vector in answer.found.vectors],
         "next_cursor": next_cursor,
-        "freshness": service.freshness_of(answer),
+        **origin(service, answer),
     }
 
 

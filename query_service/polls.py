@@ -42,15 +42,20 @@ changes AS (
     WHERE last_changed > $1 AND last_changed > coalesce(($2::bigint[])[partition + 1], 0)
     GROUP BY collection_id
 ),
+changed_aliases AS (
+    SELECT tenant, name, collection_id, version, position, updated_at, removed_at FROM aliases WHERE position >= $1
+),
 parked AS (
     SELECT array_agg(collection_id ORDER BY position) AS parked_collections,
-           array_agg(position ORDER BY position) AS parked_positions
+           array_agg(position ORDER BY position) AS parked_positions,
+           array_agg(position ORDER BY position) FILTER (WHERE aggregate_type = 'alias') AS parked_aliases
     FROM parked_events
 )
 SELECT low, high, log_id, positions, {SERVER_STARTED} AS server_started,
        (SELECT json_agg(changed) FROM changed)::text AS changed,
+       (SELECT json_agg(changed_aliases) FROM changed_aliases)::text AS changed_aliases,
        (SELECT json_object_agg(collection_id, last_changed) FROM changes)::text AS changes,
-       parked_collections, parked_positions
+       parked_collections, parked_positions, parked_aliases
 FROM checkpoints, parked
 """  # noqa: S608
 
@@ -69,6 +74,8 @@ class Poll:
     """The checkpoint of each partition."""
     last_changed: Mapping[UUID, int] = field(default_factory=dict)
     """Collection -> the position of the last event that changed its vectors."""
+    parked_aliases: Sequence[int] = field(default=())
+    """The positions of those parked events that are of aliases."""
 
 
 async def take_poll(connection: Connection, previous: Poll | None, timeout_seconds: float) -> Poll:
@@ -85,7 +92,9 @@ async def take_poll(connection: Connection, previous: Poll | None, timeout_secon
     ):
         # Another server, or another history: what was known of the old one says nothing about it.
         return await take_poll(connection, None, timeout_seconds)
-    catalogue = (previous.catalogue if previous else Catalogue()).updated(orjson.loads(row["changed"] or "[]"))
+    catalogue = (previous.catalogue if previous else Catalogue()).updated(
+        orjson.loads(row["changed"] or "[]"), orjson.loads(row["changed_aliases"] or "[]")
+    )
     return Poll(
         began,
         row["server_started"],
@@ -94,6 +103,7 @@ async def take_poll(connection: Connection, previous: Poll | None, timeout_secon
         tuple(zip(row["parked_collections"] or (), row["parked_positions"] or (), strict=True)),
         row["positions"],
         _last_changed(previous, catalogue, orjson.loads(row["changes"] or "{}")),
+        row["parked_aliases"] or (),
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from query_service.errors import (
+    AliasNotFoundError,
     AnswerTooLargeError,
     BeyondTheHeadError,
     CollectionNotFoundError,
@@ -59,6 +60,8 @@ def problem_of(error: Exception) -> ProblemError | None:
             return ProblemError("answer-too-large", str(error), found=error.found, limit=error.limit)
         case CollectionNotFoundError():
             return ProblemError("collection-not-found", str(error))
+        case AliasNotFoundError():
+            return ProblemError("alias-not-found", str(error))
         case VectorNotFoundError():
             return ProblemError("vector-not-found", str(error))
         case ExamplesNotFoundError():

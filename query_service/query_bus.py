@@ -57,7 +57,7 @@ class KeptQuery(Query[FoundT], Protocol[FoundT]):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Which collection, and how fresh."""
+    """Which collection, by its name or an alias, and how fresh."""
 
     tenant: str
     collection: str
@@ -283,17 +283,22 @@ def resolve(poll: Poll, target: Target) -> tuple[LiveCollection, int]:
         CollectionNotFoundError
         ProjectionParkedError: what the token's holder wrote there is among the parked.
     """
+    refuse_parked(poll.parked_aliases, target.demand)
     collection = poll.catalogue.find(target.tenant, target.collection)
     if collection is None:
         # Perhaps the caller has created it just now, and that could not be projected.
-        _refuse_parked([position for of, position in poll.parked if of not in poll.catalogue.by_id], target.demand)
+        refuse_parked([position for of, position in poll.parked if of not in poll.catalogue.by_id], target.demand)
         raise CollectionNotFoundError(target.collection)
     parked = [position for of, position in poll.parked if of == collection.collection_id]
-    _refuse_parked(parked, target.demand)
+    refuse_parked(parked, target.demand)
     return collection, len(parked)
 
 
-def _refuse_parked(parked: Sequence[int], demand: Demand) -> None:
+def refuse_parked(parked: Sequence[int], demand: Demand) -> None:
+    """
+    Raises:
+        ProjectionParkedError: what a token's holder wrote is among these positions.
+    """
     written = [position for position in parked if demand.written(position)]
     if written:
         raise ProjectionParkedError(written)

@@ -28,7 +28,8 @@ def service_of(request: Request) -> QueryService:
 
 
 Service = Annotated[QueryService, Depends(service_of)]
-CollectionName = Annotated[Name, Path(description="The collection's name.", examples=["articles"])]
+CollectionName = Annotated[Name, Path(description="The collection's name, or an alias of it.", examples=["articles"])]
+AliasName = Annotated[Name, Path(alias="name", description="The alias.", examples=["current"])]
 VectorIdPath = Annotated[VectorId, Path(alias="id", description="The vector's id.", examples=["a-1"])]
 
 
@@ -114,6 +115,7 @@ def cursor_of(kind: str) -> Any:
 
 HistoryCursor = Annotated[dict[str, Any] | None, cursor_of("history")]
 CollectionCursor = Annotated[dict[str, Any] | None, cursor_of("collections")]
+AliasCursor = Annotated[dict[str, Any] | None, cursor_of("aliases")]
 
 
 def json_answer(document: dict[str, Any], *, etag: int | None = None) -> Response:

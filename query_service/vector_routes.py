@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from fastapi.responses import Response
 
-from query_service.answers import shown
+from query_service.answers import origin, shown
 from query_service.errors import VectorNotFoundError
 from query_service.history import past_document, past_vector
 from query_service.models import (
@@ -55,7 +55,7 @@ def vector_router(prefix: str, *, named: bool) -> APIRouter:
     async def count(body: CountRequest, service: Service, tokens: Tokens, target: str = target_of) -> Response:
         query = CountVectors(filter_of(body.filter))
         answer = await service.read_kept(query, target, demand_of(tokens, body))
-        return json_answer({"count": answer.found, "exact": True, "freshness": service.freshness_of(answer)})
+        return json_answer({"count": answer.found, "exact": True, **origin(service, answer)})
 
     @router.get(
         "", response_model=VectorListAnswer, openapi_extra=reads, summary=f"List the vectors in order of id{suffix}",
@@ -114,7 +114,7 @@ def vector_router(prefix: str, *, named: bool) -> APIRouter:
         answer = await service.read(query, target, demand)
         if answer.found is None:
             raise VectorNotFoundError(vector_id)
-        document = {**shown(answer.found, query.include), "freshness": service.freshness_of(answer)}
+        document = {**shown(answer.found, query.include), **origin(service, answer)}
         return json_answer(document, etag=answer.found.version)
 
     return router

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection as Names
 from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
 from command_service.domain.commands import CollectionCommand, CreateCollection, DeleteCollection, UpdateCollection
 from command_service.domain.refusals import (
+    AliasExistsError,
+    CollectionAliasedError,
     CollectionExistsError,
     CollectionNotFoundError,
     NotIndexableError,
     VersionMismatchError,
 )
+from events_schema.aliases import AliasEvent, AliasRemoved, AliasSet
 from events_schema.collections import (
     CollectionCreated,
     CollectionDeleted,
@@ -45,24 +49,39 @@ class Collection:
 
 
 @dataclass(frozen=True, slots=True)
+class Alias:
+    """What a name stands for that is no collection's own."""
+
+    collection: str
+    collection_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
 class CollectionState:
-    """The stream of a name: its version, the position of its last event, and the collection if one lives."""
+    """The stream of a name: its version, the position of its last event, and what bears the name: a collection, an
+    alias, or nothing."""
 
     version: int = 0
     position: int = 0
     live: Collection | None = None
+    alias: Alias | None = None
 
 
-def decide(state: CollectionState, name: str, command: CollectionCommand) -> CollectionEvent | None:
-    """The event that the command causes; None when it changes nothing.
+def decide(
+    state: CollectionState, name: str, command: CollectionCommand, aliases: Names[str] = ()
+) -> CollectionEvent | None:
+    """The event that the command causes; None when it changes nothing. `aliases` are those of the collection.
 
     Raises:
-        CollectionExistsError, CollectionNotFoundError, VersionMismatchError, NotIndexableError
+        CollectionExistsError, AliasExistsError, CollectionNotFoundError, VersionMismatchError, NotIndexableError,
+        CollectionAliasedError
     """
     match command:
         case CreateCollection():
             if state.live is not None:
                 raise CollectionExistsError(name)
+            if state.alias is not None:
+                raise AliasExistsError(name, state.alias.collection)
             return _created(command)
         case UpdateCollection():
             live = _expect(state, name, command.if_version)
@@ -72,6 +91,8 @@ def decide(state: CollectionState, name: str, command: CollectionCommand) -> Col
             _expect_indexable(replace(live, **changed), frozenset(changed))
             return CollectionUpdated(**changed)
         case DeleteCollection():
+            if state.live is not None and aliases:
+                raise CollectionAliasedError(name, tuple(sorted(aliases)))
             live = _expect(state, name, command.if_version)
             return CollectionDeleted(name=name, collection_id=live.collection_id)
 
@@ -91,20 +112,19 @@ def _expect_indexable(wanted: Collection, changed: frozenset[str]) -> None:
 
 
 def evolve(
-    state: CollectionState, event: CollectionEvent, *, version: int, position: int, timestamp: datetime
+    state: CollectionState, event: CollectionEvent | AliasEvent, *, version: int, position: int, timestamp: datetime
 ) -> CollectionState:
-    return CollectionState(version, position, _live_after(state, event, timestamp))
-
-
-def _live_after(state: CollectionState, event: CollectionEvent, timestamp: datetime) -> Collection | None:
     match event:
         case CollectionCreated():
-            return _collection(event, timestamp)
+            return CollectionState(version, position, live=_collection(event, timestamp))
         case CollectionUpdated():
             assert state.live is not None
-            return replace(state.live, **{name: getattr(event, name) for name in event.model_fields_set})
-        case CollectionDeleted():
-            return None
+            changed = {name: getattr(event, name) for name in event.model_fields_set}
+            return CollectionState(version, position, live=replace(state.live, **changed))
+        case AliasSet():
+            return CollectionState(version, position, alias=Alias(event.collection, event.collection_id))
+        case CollectionDeleted() | AliasRemoved():
+            return CollectionState(version, position)
 
 
 def planned(command: CreateCollection, now: datetime) -> Collection:

@@ -55,16 +55,41 @@ class UpdateCollection:
     name: str
     changes: dict[str, Any] = field(hash=False)
     if_version: int | None = None
+    alias: str | None = None
+    """By which the collection was named; refused if it stands for another one by now."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeleteCollection:
+    """`alias` as for an update."""
+
+    context: CommandContext
+    name: str
+    if_version: int | None = None
+    alias: str | None = None
+
+
+CollectionCommand = CreateCollection | UpdateCollection | DeleteCollection
+
+
+@dataclass(frozen=True, slots=True)
+class SetAlias:
+    """`name` stands for the collection of the name `collection` from now on, whatever it stood for before."""
+
+    context: CommandContext
+    name: str
+    collection: str
+    if_version: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveAlias:
     context: CommandContext
     name: str
     if_version: int | None = None
 
 
-CollectionCommand = CreateCollection | UpdateCollection | DeleteCollection
+AliasCommand = SetAlias | RemoveAlias
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +152,8 @@ class WriteVectors:
     `collection_id` is what the name stood for when the request was read; embeddings were checked against it, and
     against the metric and type in `checked`.
     `creation` brings the collection into being with them, if there is none yet.
+    `alias` is the name by which the collection was named, if that is not its own: refused if it stands for another one
+    by now.
     """
 
     context: CommandContext
@@ -136,6 +163,7 @@ class WriteVectors:
     size_bytes: int = field(default=0, compare=False)
     creation: CreateCollection | None = None
     checked: tuple[Metric, VectorType] | None = None
+    alias: str | None = None
     streams: tuple[UUID, ...] = field(init=False, compare=False)
     """The stream of each operation's vector."""
 
@@ -144,4 +172,4 @@ class WriteVectors:
         object.__setattr__(self, "streams", streams)
 
 
-Command = CollectionCommand | WriteVectors
+Command = CollectionCommand | AliasCommand | WriteVectors

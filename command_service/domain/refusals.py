@@ -26,6 +26,35 @@ class CollectionExistsError(RefusalError):
 
 
 @dataclass
+class AliasExistsError(RefusalError):
+    """Collections and aliases share their names."""
+
+    name: str
+    collection: str
+
+    def __str__(self) -> str:
+        return f"{self.name!r} is an alias of the collection {self.collection!r}"
+
+
+@dataclass
+class AliasNotFoundError(RefusalError):
+    name: str
+
+    def __str__(self) -> str:
+        return f"there is no alias {self.name!r}"
+
+
+@dataclass
+class CollectionAliasedError(RefusalError):
+    name: str
+    aliases: tuple[str, ...]
+
+    def __str__(self) -> str:
+        shown = ", ".join(map(repr, self.aliases[:10])) + (", …" if len(self.aliases) > 10 else "")
+        return f"the collection {self.name!r} has aliases: {shown}; let them stand for another one, or remove them"
+
+
+@dataclass
 class NotIndexableError(RefusalError):
     """`field` is the one of index and type that is to change."""
 
@@ -43,12 +72,13 @@ class NotIndexableError(RefusalError):
 
 @dataclass
 class CollectionChangedError(RefusalError):
-    """Its metric or type changed between the checks of a write and its append; the write is to be checked again."""
+    """Its metric or type, or what its alias stands for, changed between the checks of a write and its append; the write
+    is to be checked again."""
 
     name: str
 
     def __str__(self) -> str:
-        return f"the collection {self.name!r} is being changed; send the request again"
+        return f"{self.name!r} is being changed; send the request again"
 
 
 @dataclass

@@ -27,7 +27,7 @@ _BELOW: Mapping[str, Sequence[tuple[str, Sequence[str]]]] = {
             ),
         ),
     ),
-    "api/README": (("", ("collections", "vectors", "history", "health")),),
+    "api/README": (("", ("collections", "aliases", "vectors", "history", "health")),),
     "operations/README": (("", ("settings", "metrics", "databases", "kafka", "pgbouncer", "backups")),),
     "problems/README": (("", ("*",)),),
     "decisions/README": (("", ("*",)),),

@@ -11,21 +11,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from command_service.domain import collections, vectors
+from command_service.domain import aliases, collections, vectors
 from command_service.domain.collections import CollectionState
 from command_service.domain.commands import (
+    AliasCommand,
     CommandContext,
     CreateCollection,
     CreateVector,
     DeleteCollection,
     DeleteVector,
     PatchVector,
+    RemoveAlias,
+    SetAlias,
     UpdateCollection,
     UpsertVector,
     VectorOperation,
 )
 from command_service.domain.json_values import merge_patch, same_json
 from command_service.domain.refusals import (
+    AliasExistsError,
+    AliasNotFoundError,
+    CollectionAliasedError,
     CollectionExistsError,
     CollectionNotFoundError,
     MetadataTooLargeError,
@@ -35,6 +41,7 @@ from command_service.domain.refusals import (
     VersionMismatchError,
 )
 from command_service.domain.vectors import VectorState
+from events_schema.aliases import AliasEvent, AliasRemoved, AliasSet
 from events_schema.base import EventMetadata
 from events_schema.collections import (
     CollectionCreated,
@@ -56,7 +63,7 @@ CREATED = CollectionCreated(
 )  # fmt: skip
 
 
-def given_collection(*events: CollectionEvent) -> CollectionState:
+def given_collection(*events: CollectionEvent | AliasEvent) -> CollectionState:
     state = CollectionState()
     for position, event in enumerate(events, start=1):
         state = collections.evolve(
@@ -105,6 +112,50 @@ def test_collection_command_on_history_gives_event_or_refusal(
         event = collections.decide(given_collection(*events), "c", command)
         assert event == expected
         assert event is None or expected is None or event.event_data().keys() <= expected.model_dump().keys()
+
+
+SET = AliasSet(name="c", collection="d", collection_id=ID)
+OTHER = AliasSet(name="c", collection="e", collection_id=uuid4())
+REMOVED = AliasRemoved(name="c", collection_id=ID)
+D = CollectionCreated(**{**dict(CREATED), "name": "d"})
+
+
+@pytest.mark.parametrize(
+    ("events", "aim", "command", "expected"),
+    [
+        ((), (D,), SetAlias(CONTEXT, "c", "d"), SET),
+        ((), (D,), SetAlias(CONTEXT, "c", "d", if_version=0), SET),
+        ((OTHER,), (D,), SetAlias(CONTEXT, "c", "d", if_version=1), SET),
+        ((OTHER,), (D,), SetAlias(CONTEXT, "c", "d", if_version=2), VersionMismatchError),
+        ((SET,), (D,), SetAlias(CONTEXT, "c", "d"), None),
+        ((SET, REMOVED), (D,), SetAlias(CONTEXT, "c", "d"), SET),
+        ((SET, REMOVED), (D,), SetAlias(CONTEXT, "c", "d", if_version=2), VersionMismatchError),
+        ((CREATED, DELETED), (D,), SetAlias(CONTEXT, "c", "d"), SET),
+        ((CREATED,), (D,), SetAlias(CONTEXT, "c", "d"), CollectionExistsError),
+        ((), (), SetAlias(CONTEXT, "c", "d"), CollectionNotFoundError),
+        ((), (SET,), SetAlias(CONTEXT, "c", "d"), CollectionNotFoundError),
+        ((SET,), (), RemoveAlias(CONTEXT, "c", if_version=1), REMOVED),
+        ((SET,), (), RemoveAlias(CONTEXT, "c", if_version=2), VersionMismatchError),
+        ((SET, REMOVED), (), RemoveAlias(CONTEXT, "c"), AliasNotFoundError),
+        ((CREATED,), (), RemoveAlias(CONTEXT, "c"), AliasNotFoundError),
+    ],
+)
+def test_alias_command_on_history_gives_event_or_refusal(
+    events: tuple[Any, ...], aim: tuple[Any, ...], command: AliasCommand, expected: Any
+) -> None:
+    if isinstance(expected, type):
+        with pytest.raises(expected):
+            aliases.decide(given_collection(*events), given_collection(*aim), command)
+    else:
+        assert aliases.decide(given_collection(*events), given_collection(*aim), command) == expected
+
+
+def test_an_alias_keeps_its_name_and_its_collection() -> None:
+    with pytest.raises(AliasExistsError):
+        collections.decide(given_collection(SET), "c", CREATE)
+    assert collections.decide(given_collection(SET, REMOVED), "c", CREATE) == CREATED
+    with pytest.raises(CollectionAliasedError, match="'one', 'two'"):
+        collections.decide(given_collection(CREATED), "c", DeleteCollection(CONTEXT, "c"), {"two", "one"})
 
 
 ALIVE = vector_created(a=1, b={"c": 2})

@@ -18,6 +18,9 @@ from tests.servers import Databases, connected
 COLLECTIONS = ("held", "doomed", "default")
 """Each takes texts, by a tiny model, and has the vectors `a` and `b`. `doomed` is for what deletes a collection."""
 
+ALIASES = ("other-name", "doomed-name")
+"""Of `held`. `doomed-name` is for what removes an alias."""
+
 PLAIN = "plain"
 """A collection of three dimensions, with a vector `a`."""
 
@@ -65,6 +68,8 @@ async def running_services(databases: Databases, redis_url: str, models: Path) -
         await _accepted(command.post("/api/v1/collections", json=plain))
         first = {"id": "a", "embedding": [1, 2, 3]}
         await _accepted(command.post(f"/api/v1/collections/{PLAIN}/vectors", json=first))
+        for alias in ALIASES:
+            await _accepted(command.put(f"/api/v1/aliases/{alias}", json={"collection": "held"}))
         gone = (await command.post("/api/v1/collections", json={"name": "gone"})).json()["collection_id"]
         await _accepted(command.post("/api/v1/collections/gone/vectors/batch", json=_VECTORS))
         token = await _accepted(command.delete("/api/v1/collections/gone"))

@@ -94,8 +94,9 @@ def _cases(draw: st.DrawFn, operation: Operation, running: Running) -> Case:
 
 def _fit(draw: st.DrawFn, case: Case, running: Running) -> None:
     if "name" in case.path_parameters:
-        deletes_it = case.operation.label == "DELETE /api/v1/collections/{name}"
-        case.path_parameters["name"] = "doomed" if deletes_it else "held"
+        kept, doomed = ("other-name", "doomed-name") if "/aliases/" in case.operation.path else ("held", "doomed")
+        deletes_it = case.operation.label.startswith("DELETE") and case.operation.path.endswith("/{name}")
+        case.path_parameters["name"] = doomed if deletes_it else kept
     if "id" in case.path_parameters:
         case.path_parameters["id"] = draw(st.sampled_from(["a", "b"]))
     case.headers.pop("X-Consistency-Token", None)
@@ -111,6 +112,8 @@ def _fit(draw: st.DrawFn, case: Case, running: Running) -> None:
             body.pop(name, None)
         if "collection_id" in body:
             case.path_parameters["name"], body["collection_id"] = "gone", running.gone
+        if "collection" in body:
+            body["collection"] = "held"
         for fields in _looked_for(case):
             for other in ("id", "query", "model"):
                 fields.pop(other, None)

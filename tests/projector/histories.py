@@ -11,6 +11,7 @@ from tests.projector.log_writer import LogWriter, NewCollection
 
 _IDS = ("a", "b", "c")
 _NAMES = ("left", "right")
+_KINDS = ("upsert", "upsert", "content", "metadata", "embedding", "delete", "describe", "alias", "recreate collection")
 
 
 @dataclass(frozen=True)
@@ -28,9 +29,7 @@ steps = st.lists(
         Step,
         st.sampled_from(_NAMES),
         st.sampled_from(_IDS),
-        st.sampled_from(
-            ("upsert", "upsert", "content", "metadata", "embedding", "delete", "describe", "recreate collection")
-        ),
+        st.sampled_from(_KINDS),
         st.integers(1, 100),
     ),
     max_size=25,
@@ -43,6 +42,8 @@ class History:
     def __init__(self, log: LogWriter, suffix: str) -> None:
         self._log = log
         self._suffix = suffix
+        self._aliased: str | None = None
+        """The name of the collection that the one alias stands for."""
         self._live: dict[str, tuple[NewCollection, set[str]]] = {}
 
     async def play(self, steps: list[Step]) -> None:
@@ -70,7 +71,13 @@ class History:
                 await self._log.update(collection, step.vector_id, **_changes(step))
             case "describe":
                 await self._log.update_collection(collection, f"described {step.number}")
+            case "alias":
+                await self._log.set_alias("alias" + self._suffix, collection)
+                self._aliased = step.name
             case "recreate collection":
+                if self._aliased == step.name:
+                    await self._log.remove_alias("alias" + self._suffix, collection)
+                    self._aliased = None
                 await self._log.delete_collection(collection)
                 del self._live[step.name]
             case _:

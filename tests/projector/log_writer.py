@@ -12,6 +12,7 @@ import asyncpg
 import numpy as np
 import orjson
 
+from events_schema.aliases import AliasRemoved, AliasSet
 from events_schema.base import Event
 from events_schema.collections import (
     CollectionCreated,
@@ -139,6 +140,17 @@ class LogWriter:
         return await self.collection_event(
             collection, CollectionDeleted(name=collection.name, collection_id=collection.collection_id)
         )
+
+    async def set_alias(self, name: str, collection: NewCollection) -> int:
+        event = AliasSet(name=name, collection=collection.name, collection_id=collection.collection_id)
+        return await self._alias_event(event)
+
+    async def remove_alias(self, name: str, collection: NewCollection) -> int:
+        return await self._alias_event(AliasRemoved(name=name, collection_id=collection.collection_id))
+
+    async def _alias_event(self, event: AliasSet | AliasRemoved) -> int:
+        stream = collection_stream(TENANT, event.name)
+        return await self.append(event.collection_id, stream, "alias", event.event_type, event.event_data())
 
     async def create(
         self,

@@ -43,6 +43,7 @@ class CollectionRow:
     updated_at: datetime
     deleted_at: datetime | None = None
     last_changed: int | None = None
+    aliases: set[str] = field(default_factory=set)
     vectors: dict[str, Row] = field(default_factory=dict)
 
 
@@ -68,6 +69,12 @@ def fold(events: list[RecordedEvent]) -> ReadModel:
                 event.timestamp,
             )
         collection = model[event.collection_id]
+        if event.aggregate_type == "alias":
+            for other in model.values():
+                other.aliases.discard(data["name"])
+            if event.event_type == "AliasSet":
+                collection.aliases.add(data["name"])
+            continue
         if collection.deleted_at is not None:
             continue
         collection.last_changed = event.position
@@ -111,7 +118,7 @@ def _numbers(data: dict[str, Any]) -> list[float]:
 
 async def stored(connection: asyncpg.Connection) -> ReadModel:
     rows = await connection.fetch(
-        """SELECT c.*, s.generation, h.last_changed, k.kept FROM collections c
+        """SELECT c.*, s.generation, h.last_changed, k.kept, a.aliases FROM collections c
            LEFT JOIN collection_state s USING (collection_id)
            LEFT JOIN (
                SELECT collection_id, max(last_changed) AS last_changed FROM collection_changes GROUP BY collection_id
@@ -119,7 +126,11 @@ async def stored(connection: asyncpg.Connection) -> ReadModel:
            LEFT JOIN (
                SELECT collection_id, array_agg(generation) AS kept FROM generations WHERE state = 'kept'
                GROUP BY collection_id
-           ) k USING (collection_id)"""
+           ) k USING (collection_id)
+           LEFT JOIN (
+               SELECT collection_id, array_agg(name) AS aliases FROM aliases WHERE removed_at IS NULL
+               GROUP BY collection_id
+           ) a USING (collection_id)"""
     )
     model: ReadModel = {}
     for row in rows:
@@ -132,6 +143,7 @@ async def stored(connection: asyncpg.Connection) -> ReadModel:
             row["updated_at"],
             row["deleted_at"],
             row["last_changed"],
+            set(row["aliases"] or ()),
         )
         assert (row["generation"] is None) == (row["deleted_at"] is not None)
         if row["generation"] is not None:
@@ -168,5 +180,5 @@ async def empty(connection: asyncpg.Connection) -> None:
         await connection.execute(f"DROP TABLE {row[0]}")
     await connection.execute(
         """TRUNCATE projection_checkpoints, collections, collection_state, collection_changes, parked_events,
-           retired_tables, generations"""
+           retired_tables, generations, aliases"""
     )

@@ -1,0 +1,1 @@
+"""What concerns both services: written by one, projected, read by the other."""
