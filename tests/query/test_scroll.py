@@ -47,7 +47,7 @@ async def _scroll(service: httpx.AsyncClient, name: str = "scrolled", **body: An
     filtered=st.booleans(),
     changes=st.lists(st.lists(_changes, max_size=4), max_size=12),
 )
-@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
 async def test_pages_neither_repeat_nor_skip_whatever_is_written(
     service: httpx.AsyncClient,
     read_model: ReadModel,
