@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import sys
 
+import structlog
 import typer
 
-from aindusdb.commands import data, relay, schema, stack
+from aindusdb.commands import data, relay, replay, schema, stack, verify
 from aindusdb.local_stack.errors import StackError
 
 
@@ -23,10 +24,14 @@ def build_app() -> typer.Typer:
     data.register(app)
     schema.register(app)
     relay.register(app)
+    replay.register(app)
+    verify.register(app)
     return app
 
 
 def run(app: typer.Typer) -> None:
+    # Commands say in sentences of their own what becomes of them.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     # It logs every attempt; the command says once, and in a sentence, what is wrong.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     try:

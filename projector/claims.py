@@ -10,8 +10,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from uuid import UUID
 
+import asyncpg
+
 from projector.settings import ProjectorSettings
-from shared.postgres import Connection, PooledAddressError, connect, is_pooled
+from shared.postgres import PooledAddressError, connect, is_pooled
 
 # A server's work ends with its client, also when the client's host has vanished.
 _OPEN = """
@@ -23,7 +25,9 @@ _TRY_LOCK = "SELECT pg_try_advisory_lock(7120031, hashtext($1))"
 
 
 @asynccontextmanager
-async def claimed(collection_id: UUID, settings: ProjectorSettings) -> AsyncIterator[Connection | None]:
+async def claimed(
+    collection_id: UUID, settings: ProjectorSettings
+) -> AsyncIterator[asyncpg.Connection[asyncpg.Record] | None]:
     """A session to the read database that has the collection to itself until the end; None if another has it.
 
     Raises:

@@ -45,6 +45,23 @@ class NotCaughtUpError(Exception):
     """More happened meanwhile than can be made up for while the projection stands still."""
 
 
+class SnapshotError(Exception):
+    """The generation ends at a position of the past. What searches read must go on, or tokens and freshness would
+    promise what is not in it."""
+
+    def __init__(self, number: int, until_position: int) -> None:
+        super().__init__(
+            f"generation {number} is a snapshot that ends at position {until_position:,}; --catch-up folds it on to "
+            "the present"
+        )
+        self.number = number
+        self.until_position = until_position
+
+
+class VerificationFailedError(Exception):
+    """The two sides cannot be compared, and nothing is said about whether they are the same."""
+
+
 POISON = (
     UnreadableEventError,
     UnprojectableEventError,

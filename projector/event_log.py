@@ -13,15 +13,24 @@ import asyncpg
 from events_schema.base import RecordedEvent
 from projector.settings import ProjectorSettings
 from shared.event_log import (
+    Extent,
+    Gaps,
     Head,
     count_collection_events,
+    read_aggregates_near,
+    read_clock,
     read_collection_events,
     read_collection_stream,
     read_event_ids,
     read_events,
+    read_events_at,
+    read_extent,
+    read_gaps,
     read_head,
     read_log_id,
     read_stream,
+    read_streams,
+    read_timestamp_at,
 )
 from shared.kafka.feeds import Feed, read_feed
 from shared.postgres import ServerChangedError, connect, read_server_started
@@ -77,6 +86,44 @@ class EventLog:
     async def head(self) -> Head:
         async with self._turn:
             return await read_head(self._connection)
+
+    async def now(self) -> datetime:
+        """By the clock that events are stamped with."""
+        async with self._turn:
+            return await read_clock(self._connection)
+
+    async def timestamp_at(self, position: int) -> datetime:
+        """
+        Raises:
+            LogCorruptionError: the log has no such position.
+        """
+        async with self._turn:
+            return await read_timestamp_at(self._connection, position)
+
+    async def extent(self, collection_id: UUID, to: int, timeout_seconds: float) -> Extent:
+        """How much the log has of a collection and its vectors up to position `to`."""
+        async with self._turn:
+            return await read_extent(self._connection, collection_id, to, timeout_seconds=timeout_seconds)
+
+    async def gaps(self, to: int, timeout_seconds: float) -> Gaps:
+        """What is missing of the positions 1 to `to`."""
+        async with self._turn:
+            return await read_gaps(self._connection, to, timeout_seconds=timeout_seconds)
+
+    async def streams(self, aggregate_ids: Sequence[UUID], after: int) -> list[RecordedEvent]:
+        """The events of these aggregates beyond position `after`, in order of position."""
+        async with self._turn:
+            return await read_streams(self._connection, aggregate_ids, after=after)
+
+    async def at(self, positions: Sequence[int]) -> list[RecordedEvent]:
+        """The events at these positions, in order."""
+        async with self._turn:
+            return await read_events_at(self._connection, positions)
+
+    async def near(self, collection_id: UUID, positions: Sequence[int]) -> list[UUID]:
+        """For each position the aggregate of the next event of the collection's vectors, if there is one; each once."""
+        async with self._turn:
+            return await read_aggregates_near(self._connection, collection_id, positions)
 
     async def feed(self) -> Feed | None:
         """

@@ -99,7 +99,7 @@ async def _rows(connection: Connection, active: Generation, settings: ProjectorS
     fullest, outgrown = 0, False
     for row in await connection.fetch(_PARTITIONS, active.embeddings):
         if row["lists"] is None:
-            fullest = max(fullest, await _count(connection, row["name"], settings.ivfflat_min_rows))
+            fullest = max(fullest, await count_up_to(connection, row["name"], settings.ivfflat_min_rows))
         elif has_outgrown(lists_for(row["estimated"], active.shape, settings.index_memory_mb), row["lists"]):
             outgrown = True
     is_ivfflat = active.shape.index.kind == "ivfflat"
@@ -110,9 +110,10 @@ async def _rows_of_one(connection: Connection, active: Generation, up_to: int) -
     if active.indexed and active.shape.index.kind == "ivfflat":
         estimated: int | None = await connection.fetchval(_ESTIMATE, active.embeddings)
         return estimated or 0
-    return await _count(connection, active.embeddings, up_to)
+    return await count_up_to(connection, active.embeddings, up_to)
 
 
-async def _count(connection: Connection, table: str, up_to: int) -> int:
-    counted: int = await connection.fetchval(_COUNT_UP_TO.format(embeddings=table), up_to)
+async def count_up_to(connection: Connection, table: str, most: int) -> int:
+    """How many rows a table has, counted no further than `most`."""
+    counted: int = await connection.fetchval(_COUNT_UP_TO.format(embeddings=table), most)
     return counted

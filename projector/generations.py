@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID, uuid4
 
 import asyncpg
+import orjson
 
 from events_schema.collections import IndexSpec, Metric, VectorType
 from events_schema.embedding import EmbeddingSpec
@@ -24,12 +25,12 @@ not written any more, and `reason` says why."""
 _MAX_REASON_CHARACTERS = 1_000
 
 COLUMNS = """g.generation, g.embedding_spec, g.metric, g.type, g.index, g.month_partitions, g.state, g.indexed, g.lists,
-    g.indexed_rows, g.checkpoints, g.automatic, g.reason"""
+    g.indexed_rows, g.checkpoints, g.automatic, g.reason, g.until_position, g.checked"""
 
 _INSERT = """
 INSERT INTO generations (collection_id, generation, embedding_spec, metric, type, index, month_partitions, state,
-                         indexed, automatic, checkpoints)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+                         indexed, automatic, checkpoints, until_position)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
 """
 
 _READ = f"SELECT {COLUMNS} FROM generations g WHERE g.collection_id = $1 ORDER BY g.generation"  # noqa: S608
@@ -65,6 +66,15 @@ RETURNING generation
 _ACTIVATE = """
 UPDATE generations SET state = 'active', checkpoints = NULL, reason = NULL, updated_at = clock_timestamp()
 WHERE collection_id = $1 AND generation = $2
+"""
+
+_FOLLOW = """
+UPDATE generations SET until_position = NULL, checked = NULL, updated_at = clock_timestamp()
+WHERE collection_id = $1 AND generation = $2
+"""
+
+_RECORD_CHECK = """
+UPDATE generations SET checked = $3, updated_at = clock_timestamp() WHERE collection_id = $1 AND generation = $2
 """
 
 _RENAME = """
@@ -108,6 +118,8 @@ class Generation:
     `checkpoints`, by partition: where a generation stands that is being made. Every vector's events up to its
     partition's are in it, and none beyond. Where a live one stands the projection does.
 
+    `until_position`: it is a snapshot, which goes no further. `checked`: what its last verification found.
+
     `automatic`: the upkeep makes it, not an operator. `narrowed`: numbers beyond what its type holds are taken for the
     greatest that it holds.
     """
@@ -123,6 +135,8 @@ class Generation:
     automatic: bool = True
     reason: str | None = None
     narrowed: bool = False
+    until_position: int | None = None
+    checked: dict[str, Any] | None = None
 
     @property
     def records(self) -> str:
@@ -152,6 +166,8 @@ def generation_of(collection_id: UUID, row: asyncpg.Record) -> Generation:
         tuple(row["checkpoints"] or ()),
         row["automatic"],
         row["reason"],
+        until_position=row["until_position"],
+        checked=None if row["checked"] is None else orjson.loads(row["checked"]),
     )
 
 
@@ -170,6 +186,7 @@ async def insert_generation(connection: Connection, generation: Generation) -> N
         generation.indexed,
         generation.automatic,
         list(generation.checkpoints) or None,
+        generation.until_position,
     )
 
 
@@ -231,6 +248,17 @@ async def activate(connection: Connection, generation: Generation, *, keep_old: 
 
 async def mark_indexed(connection: Connection, generation: Generation, rows: int, lists: int | None) -> None:
     await connection.execute(_MARK_INDEXED, generation.collection_id, generation.number, rows, lists)
+
+
+async def follow_on(connection: Connection, generation: Generation) -> Generation:
+    """A snapshot that is one no longer: it may go beyond the position that it was to end at."""
+    await connection.execute(_FOLLOW, generation.collection_id, generation.number)
+    return replace(generation, until_position=None, checked=None)
+
+
+async def record_check(connection: Connection, generation: Generation, report: dict[str, Any]) -> Generation:
+    await connection.execute(_RECORD_CHECK, generation.collection_id, generation.number, orjson.dumps(report).decode())
+    return replace(generation, checked=report)
 
 
 async def rename_shape(connection: Connection, generation: Generation, shape: Shape) -> None:

@@ -45,6 +45,10 @@ WHERE NOT EXISTS (
 _log = structlog.get_logger("parking")
 
 
+def reason_of(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"[:_MAX_REASON_CHARACTERS]
+
+
 @dataclass(frozen=True, slots=True)
 class ParkedEvent:
     event: RecordedEvent
@@ -132,7 +136,7 @@ async def project_isolating(
         except POISON as error:
             if len(free) == 1:
                 streams.hold_back(free[0])
-                outcome.poison.append(ParkedEvent(free[0], f"{type(error).__name__}: {error}"))
+                outcome.poison.append(ParkedEvent(free[0], reason_of(error)))
             else:
                 middle = len(free) // 2
                 await halve(free[:middle])
@@ -182,7 +186,7 @@ async def park(
         [event.aggregate_id for event in events],
         [event.aggregate_type for event in events],
         [event.event_type for event in events],
-        [one.reason[:_MAX_REASON_CHARACTERS] for one in parked],
+        [one.reason for one in parked],
         [attempts.of(event.position) for event in events],
     )
     for one in parked:

@@ -27,7 +27,8 @@ SELECT s.collection_id, c.partition, c.last_changed
 FROM unnest($1::uuid[], $2::int[], $3::bigint[]) AS c(collection_id, partition, last_changed)
 JOIN collection_state s USING (collection_id)
 FOR KEY SHARE OF s
-ON CONFLICT (collection_id, partition) DO UPDATE SET last_changed = excluded.last_changed
+ON CONFLICT (collection_id, partition)
+    DO UPDATE SET last_changed = greatest(collection_changes.last_changed, excluded.last_changed)
 """
 
 _log = structlog.get_logger("projection")

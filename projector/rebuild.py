@@ -18,7 +18,14 @@ import structlog
 
 from events_schema.base import RecordedEvent
 from projector.checkpoints import Checkpoint, between_batches, read_positions
-from projector.errors import POISON, GenerationGoneError, LayoutChangedError, NotCaughtUpError, RebuildFailedError
+from projector.errors import (
+    POISON,
+    GenerationGoneError,
+    LayoutChangedError,
+    NotCaughtUpError,
+    RebuildFailedError,
+    SnapshotError,
+)
 from projector.event_log import EventLog
 from projector.generations import (
     Generation,
@@ -82,16 +89,20 @@ class Replay:
     max_events_per_second: float | None = None
 
 
-async def begin(replay: Replay, collection_id: UUID, shape: Shape, *, automatic: bool) -> Generation:
-    """A new generation of this shape, empty, or one that was begun and not finished.
+async def begin(
+    replay: Replay, collection_id: UUID, shape: Shape, *, automatic: bool, until_position: int | None = None
+) -> Generation:
+    """A new generation of this shape, empty, or one that was begun for the same and not promoted. With
+    `until_position` it is a snapshot, which ends there and cannot be promoted.
 
     Raises:
         GenerationGoneError: the collection is deleted.
     """
     connection = replay.connection
-    for generation in await read_generations(connection, collection_id):
-        if generation.state in {"building", "ready"} and (generation.shape, generation.automatic) == (shape, automatic):
-            return generation
+    wanted = (shape, automatic, until_position)
+    for found in await read_generations(connection, collection_id):
+        if found.state in {"building", "ready"} and (found.shape, found.automatic, found.until_position) == wanted:
+            return found
     async with connection.transaction():
         number = await next_number(connection, collection_id)
         if number is None:
@@ -99,16 +110,16 @@ async def begin(replay: Replay, collection_id: UUID, shape: Shape, *, automatic:
         partitions = max(1, len(await read_positions(connection)))
         generation = Generation(
             collection_id, number, shape, "building",
-            indexed=False, checkpoints=(0,) * partitions, automatic=automatic,
+            indexed=False, checkpoints=(0,) * partitions, automatic=automatic, until_position=until_position,
         )  # fmt: skip
         await insert_generation(connection, generation)
         await create_tables(connection, generation, metadata_index=False)
     return generation
 
 
-async def build(replay: Replay, generation: Generation, *, until_position: int | None = None) -> Generation:
-    """Folds the log into a generation that was begun, without any index: as far as the projection has come, or up to
-    `until_position`; a later call goes on from there.
+async def build(replay: Replay, generation: Generation) -> Generation:
+    """Folds the log into a generation that was begun, without any index: as far as the projection has come, a snapshot
+    no further than its end. A later call goes on from there.
 
     Raises:
         GenerationGoneError: the collection is deleted.
@@ -116,7 +127,7 @@ async def build(replay: Replay, generation: Generation, *, until_position: int |
     """
     if generation.state == "ready":
         return generation
-    return await _fold(replay, generation, until_position)
+    return await _fold(replay, generation)
 
 
 async def index(replay: Replay, generation: Generation, *, search_index: bool = True) -> Generation:
@@ -155,7 +166,7 @@ async def catch_up(replay: Replay, generation: Generation) -> Generation:
     """
     for _ in range(_MAX_ROUNDS):
         before = generation.checkpoints
-        generation = await _fold(replay, generation, None)
+        generation = await _fold(replay, generation)
         if await _is_close(replay, generation):
             return generation
         if generation.checkpoints == before:
@@ -172,7 +183,10 @@ async def promote(replay: Replay, generation: Generation, *, keep_old: bool) -> 
 
     Raises:
         GenerationGoneError, RebuildFailedError, NotCaughtUpError
+        SnapshotError: it ends at a position of the past.
     """
+    if generation.until_position is not None:
+        raise SnapshotError(generation.number, generation.until_position)
     for attempt in range(_MAX_PROMOTIONS):
         if generation.state != "kept":
             generation = await catch_up(replay, generation)
@@ -217,7 +231,7 @@ async def _read(connection: Connection, generation: Generation) -> Generation:
     raise GenerationGoneError(generation.collection_id, generation.number)
 
 
-async def _fold(replay: Replay, generation: Generation, until_position: int | None) -> Generation:
+async def _fold(replay: Replay, generation: Generation) -> Generation:
     """To where the projection stands now. Never beyond any partition's checkpoint: the projection would apply it again
     to a generation that was promoted."""
     positions = await read_positions(replay.connection)
@@ -225,8 +239,8 @@ async def _fold(replay: Replay, generation: Generation, until_position: int | No
     expect_state(found, "building", "ready")
     generation = await _aligned(replay, found, max(1, len(positions)))
     targets = tuple(positions.get(partition, 0) for partition in range(len(generation.checkpoints)))
-    if until_position is not None:
-        targets = tuple(min(target, until_position) for target in targets)
+    if (until := generation.until_position) is not None:
+        targets = tuple(min(target, until) for target in targets)
     return await _fold_to(replay, generation, targets)
 
 
@@ -268,7 +282,7 @@ async def _apply(
     try:
         async with replay.connection.transaction():
             moved = await move_generation(replay.connection, generation, reached)
-            within = _between(events, generation.checkpoints, targets)
+            within = between(events, generation.checkpoints, targets)
             applied = await without_parked(replay.connection, within)
             await _write(replay, generation, applied)
     except POISON as error:
@@ -284,7 +298,7 @@ async def _apply(
     return moved
 
 
-def _between(events: Sequence[RecordedEvent], after: Sequence[int], targets: Sequence[int]) -> list[RecordedEvent]:
+def between(events: Sequence[RecordedEvent], after: Sequence[int], targets: Sequence[int]) -> list[RecordedEvent]:
     """The vectors' events that are beyond their partition's `after` and not beyond its target."""
     partitions = partitions_of([event.aggregate_id for event in events], len(after))
     return [

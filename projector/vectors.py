@@ -60,7 +60,7 @@ _DELETE_RECORDS = "DELETE FROM {records} WHERE id = ANY($1::text[])"
 
 _DELETE_EMBEDDINGS = "DELETE FROM {embeddings} WHERE id = ANY($1::text[])"
 
-_GREATEST_HALF = float(np.finfo(np.float16).max)
+GREATEST_HALF = float(np.finfo(np.float16).max)
 
 
 @dataclass(slots=True)
@@ -147,8 +147,7 @@ async def write_vectors(connection: Connection, generation: Generation, effects:
         deleted += [vector_id for vector_id, effect in created.items() if effect.version > 1]
         await _make_partitions(connection, generation, created.values())
     if deleted:
-        await connection.execute(_DELETE_RECORDS.format(records=generation.records), deleted)
-        await connection.execute(_DELETE_EMBEDDINGS.format(embeddings=generation.embeddings), deleted)
+        await delete_vectors(connection, generation, deleted)
     if created:
         await _upsert_records(connection, generation, created)
     created_at = {vector_id: effect.created_at for vector_id, effect in created.items()}
@@ -168,6 +167,11 @@ async def _make_partitions(connection: Connection, generation: Generation, creat
             await connection.execute(index_statement(partition, generation.shape))
 
 
+async def delete_vectors(connection: Connection, generation: Generation, ids: Sequence[str]) -> None:
+    await connection.execute(_DELETE_RECORDS.format(records=generation.records), ids)
+    await connection.execute(_DELETE_EMBEDDINGS.format(embeddings=generation.embeddings), ids)
+
+
 async def _upsert_records(connection: Connection, generation: Generation, created: dict[str, VectorEffect]) -> None:
     effects = created.values()
     await connection.execute(
@@ -176,7 +180,7 @@ async def _upsert_records(connection: Connection, generation: Generation, create
         ),
         list(created),
         [effect.content for effect in effects],
-        [_json(effect.metadata) for effect in effects],
+        [as_json_text(effect.metadata) for effect in effects],
         [effect.created_at for effect in effects],
         [effect.updated_at for effect in effects],
         [effect.version for effect in effects],
@@ -194,7 +198,7 @@ async def _change_records(
         list(changed),
         [effect.sets_content for effect in effects],
         [effect.content for effect in effects],
-        [None if effect.metadata is None else _json(effect.metadata) for effect in effects],
+        [None if effect.metadata is None else as_json_text(effect.metadata) for effect in effects],
         [effect.updated_at for effect in effects],
         [effect.version for effect in effects],
         [effect.position for effect in effects],
@@ -212,7 +216,7 @@ async def _upsert_embeddings(
     """`dates`: when each vector was created, for partitions by it."""
     matrix = decode_many(list(embedded.values()), generation.shape.spec.dimension)
     if generation.narrowed:
-        matrix = np.clip(matrix, -_GREATEST_HALF, _GREATEST_HALF)
+        matrix = np.clip(matrix, -GREATEST_HALF, GREATEST_HALF)
     statement = _UPSERT_EMBEDDINGS if dates is None else _UPSERT_DATED_EMBEDDINGS
     await connection.execute(
         statement.format(embeddings=generation.embeddings, type=generation.shape.type),
@@ -222,5 +226,5 @@ async def _upsert_embeddings(
     )
 
 
-def _json(metadata: dict[str, Any] | None) -> str:
+def as_json_text(metadata: dict[str, Any] | None) -> str:
     return orjson.dumps(metadata).decode()

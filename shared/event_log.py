@@ -58,6 +58,38 @@ SELECT {EVENT_COLUMNS} FROM events WHERE aggregate_id = $1 AND tenant = $2 AND v
 ORDER BY version DESC LIMIT $4
 """  # noqa: S608
 
+_READ_STREAMS = f"""
+SELECT {EVENT_COLUMNS} FROM events WHERE aggregate_id = ANY($1::uuid[]) AND position > $2 ORDER BY position
+"""  # noqa: S608
+
+_READ_AT = f"SELECT {EVENT_COLUMNS} FROM events WHERE position = ANY($1::bigint[]) ORDER BY position"  # noqa: S608
+
+_AGGREGATES_NEAR = """
+SELECT DISTINCT next.aggregate_id FROM unnest($2::bigint[]) AS at(position), LATERAL (
+    SELECT aggregate_id FROM events
+    WHERE collection_id = $1 AND position >= at.position AND aggregate_type = 'vector' ORDER BY position LIMIT 1
+) AS next
+"""
+
+_EXTENT = """
+SELECT count(*) AS events, coalesce(sum(pg_column_size(event_data)), 0)::bigint AS bytes,
+       count(*) FILTER (WHERE event_type = 'VectorCreated')
+           - count(*) FILTER (WHERE event_type = 'VectorDeleted') AS vectors
+FROM events WHERE collection_id = $1 AND position <= $2
+"""
+
+_COUNT_UP_TO = "SELECT count(*) FROM events WHERE position BETWEEN 1 AND $1"
+
+_FIRST_GAP = """
+SELECT coalesce(min(expected) FILTER (WHERE position <> expected), count(*) + 1) FROM (
+    SELECT position, row_number() OVER (ORDER BY position) AS expected FROM events WHERE position BETWEEN 1 AND $1
+) AS numbered
+"""
+
+_TIMESTAMP_AT = "SELECT timestamp FROM events WHERE position = $1"
+
+_CLOCK = "SELECT clock_timestamp()"
+
 _FIRST_OF_COLLECTION = f"""
 SELECT {EVENT_COLUMNS} FROM events WHERE collection_id = $1 AND aggregate_type = 'collection' ORDER BY position LIMIT 1
 """  # noqa: S608
@@ -83,6 +115,23 @@ class Head:
 
     position: int
     timestamp: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How much the log has of something: `bytes` of event data as stored, and so many vectors that are not deleted."""
+
+    events: int
+    bytes: int
+    vectors: int
+
+
+@dataclass(frozen=True, slots=True)
+class Gaps:
+    """How many positions the log lacks, and the first of them."""
+
+    missing: int
+    first: int | None
 
 
 def recorded_event(row: asyncpg.Record) -> RecordedEvent:
@@ -172,6 +221,53 @@ async def read_stream(
 ) -> list[RecordedEvent]:
     """The events of one aggregate in order of version."""
     return _recorded(await connection.fetch(_READ_STREAM, aggregate_id, after_version, limit))
+
+
+async def read_streams(connection: Connection, aggregate_ids: Sequence[UUID], *, after: int) -> list[RecordedEvent]:
+    """The events of these aggregates beyond position `after`, in order of position."""
+    return _recorded(await connection.fetch(_READ_STREAMS, aggregate_ids, after))
+
+
+async def read_events_at(connection: Connection, positions: Sequence[int]) -> list[RecordedEvent]:
+    """The events at these positions, in order; those beyond the head are not among them."""
+    return _recorded(await connection.fetch(_READ_AT, positions))
+
+
+async def read_aggregates_near(connection: Connection, collection_id: UUID, positions: Sequence[int]) -> list[UUID]:
+    """For each position the aggregate of the next event of the collection's vectors, if there is one; each once."""
+    return [row["aggregate_id"] for row in await connection.fetch(_AGGREGATES_NEAR, collection_id, positions)]
+
+
+async def read_extent(connection: Connection, collection_id: UUID, to: int, *, timeout_seconds: float) -> Extent:
+    """How much the log has of a collection and its vectors up to position `to`; reads all of it, on the server."""
+    row = await connection.fetchrow(_EXTENT, collection_id, to, timeout=timeout_seconds)
+    assert row is not None
+    return Extent(row["events"], row["bytes"], row["vectors"])
+
+
+async def read_gaps(connection: Connection, to: int, *, timeout_seconds: float) -> Gaps:
+    """What is missing of the positions 1 to `to`."""
+    count: int = await connection.fetchval(_COUNT_UP_TO, to, timeout=timeout_seconds)
+    if count == to:
+        return Gaps(0, None)
+    first: int = await connection.fetchval(_FIRST_GAP, to, timeout=timeout_seconds)
+    return Gaps(to - count, first)
+
+
+async def read_timestamp_at(connection: Connection, position: int) -> datetime:
+    """
+    Raises:
+        LogCorruptionError: the log has no such position.
+    """
+    timestamp: datetime | None = await connection.fetchval(_TIMESTAMP_AT, position)
+    if timestamp is None:
+        raise LogCorruptionError(f"position {position} is missing from the event log")
+    return timestamp
+
+
+async def read_clock(connection: Connection) -> datetime:
+    now: datetime = await connection.fetchval(_CLOCK)
+    return now
 
 
 async def read_stream_backwards(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -12,14 +12,14 @@ _SAYS = {"missing": "is not set"}
 Settings = TypeVar("Settings", bound="ProcessSettings")
 
 
-def settings_from_environment(model: type[Settings]) -> Settings:
-    """The settings of a process.
+def settings_from_environment(model: type[Settings], **given: Any) -> Settings:
+    """The settings of a process; those that are `given` come before the environment's.
 
     Raises:
         SystemExit: a variable is missing or wrong. The sentences name it, and never its value, which may be secret.
     """
     try:
-        return model()
+        return model(**given)
     except ValidationError as error:
         faults = [
             f"{'_'.join(('AINDUSDB', *map(str, one['loc']))).upper()}: {_SAYS.get(one['type'], one['msg'])}"

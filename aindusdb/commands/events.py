@@ -1,4 +1,4 @@
-"""`aindusdb events tail`: the event log as it is written, read from its database."""
+"""`aindusdb events`: the event log as it is written, read from its database."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from uuid import UUID
 import asyncpg
 import typer
 
+from aindusdb.commands import parked
 from aindusdb.commands.event_filters import EventFilter, before_last, matching_events
 from aindusdb.commands.event_lines import as_json, as_line
 from aindusdb.commands.output import CommandRefusedError, JsonOption, print_json, refusals
@@ -27,6 +28,7 @@ POLL_INTERVAL_SECONDS = 1.0
 def register(app: typer.Typer) -> None:
     group = typer.Typer(help="Look at the event log.", no_args_is_help=True)
     app.add_typer(group, name="events")
+    parked.register(group)
 
     @group.command()
     def tail(

@@ -26,6 +26,12 @@ def local_relay(data_folder: Path) -> tuple[str, str] | None:
     return (state.relay_dsn, state.kafka_bootstrap) if state and state.relay_dsn else None
 
 
+def local_projector(data_folder: Path) -> tuple[str, str] | None:
+    """The event and the read database's addresses as the projector's role; None when no stack runs on the folder."""
+    state = _state(data_folder)
+    return (state.projector_events_dsn, state.projector_read_dsn) if state and state.projector_read_dsn else None
+
+
 def _state(data_folder: Path) -> StackState | None:
     folder = DataFolder(data_folder)
     state = read_state(folder.state_file)

@@ -48,6 +48,9 @@ class StackState:
     relay_dsn: str = ""
     """The event database as the relay's role, which may open a new feed."""
     kafka_bootstrap: str = ""
+    projector_events_dsn: str = ""
+    projector_read_dsn: str = ""
+    """Both databases as the projector's role, which owns the read database."""
 
 
 def write_state(path: Path, state: StackState) -> None:
@@ -81,6 +84,8 @@ def read_state(path: Path) -> StackState | None:
             ),
             relay_dsn=content.get("relay_dsn", ""),
             kafka_bootstrap=content.get("kafka_bootstrap", ""),
+            projector_events_dsn=content.get("projector_events_dsn", ""),
+            projector_read_dsn=content.get("projector_read_dsn", ""),
         )
     except PermissionError as error:
         raise FolderUnusableError(path.parent, "it belongs to another user") from error

@@ -272,6 +272,8 @@ class _Stack:
             relay_dsn=self._addresses.command.events if self._addresses else "",
             kafka_bootstrap=(self._addresses.kafka_bootstrap if self._addresses else "")
             or self._environment.get("AINDUSDB_KAFKA_BOOTSTRAP", ""),
+            projector_events_dsn=self._addresses.projector.events if self._addresses else "",
+            projector_read_dsn=self._addresses.projector.read if self._addresses else "",
         )
         try:
             write_state(self._folder.state_file, state)

@@ -28,7 +28,7 @@ _BELOW: Mapping[str, Sequence[tuple[str, Sequence[str]]]] = {
         ),
     ),
     "api/README": (("", ("collections", "aliases", "vectors", "history", "health")),),
-    "operations/README": (("", ("settings", "metrics", "databases", "kafka", "pgbouncer", "backups")),),
+    "operations/README": (("", ("settings", "metrics", "databases", "replay", "kafka", "pgbouncer", "backups")),),
     "problems/README": (("", ("*",)),),
     "decisions/README": (("", ("*",)),),
 }

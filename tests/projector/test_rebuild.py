@@ -16,8 +16,8 @@ from events_schema.base import RecordedEvent
 from events_schema.collections import IndexSpec
 from events_schema.streams import vector_stream
 from projector import rebuild
-from projector.errors import GenerationGoneError, RebuildFailedError
-from projector.generations import Generation
+from projector.errors import GenerationGoneError, RebuildFailedError, SnapshotError
+from projector.generations import Generation, follow_on
 from projector.rebuild import Progress, Replay
 from projector.retirement import drop_retired_tables
 from shared.kafka.partitions import partitions_of
@@ -197,23 +197,31 @@ async def test_a_build_goes_on_when_the_projection_is_dealt_out_anew(projection:
     await projection.assert_projected()
 
 
-async def test_a_build_stops_where_it_is_told_and_goes_on_later(projection: Projection, log: LogWriter) -> None:
+async def test_a_snapshot_is_folded_up_to_its_end_and_on_when_it_is_none_any_longer(
+    projection: Projection, log: LogWriter
+) -> None:
     articles = await log.create_collection()
     await log.create_many(articles, (f"v{number}" for number in range(20)))
     await projection.catch_up()
     seen: list[Progress] = []
+    shape = shape_of(articles)
     async with replaying(projection, report=seen.append, batch_max_events=4) as replay:
-        begun = await rebuild.begin(replay, articles.collection_id, shape_of(articles), automatic=False)
-        begun = await rebuild.build(replay, begun, until_position=11)
+        begun = await rebuild.begin(replay, articles.collection_id, shape, automatic=False, until_position=11)
+        begun = await rebuild.build(replay, begun)
         assert begun.checkpoints == (11,)
         assert await projection.read.fetchval(f"SELECT count(*) FROM {begun.records}") == 10
     assert [(one.position, one.target) for one in seen] == [(4, 11), (8, 11), (11, 11)]
     assert seen[-1].events == 11
     async with replaying(projection) as replay:
-        again = await rebuild.begin(replay, articles.collection_id, shape_of(articles), automatic=False)
+        again = await rebuild.begin(replay, articles.collection_id, shape, automatic=False, until_position=11)
         assert again.number == begun.number
+        other = await rebuild.begin(replay, articles.collection_id, shape, automatic=False)
+        assert other.number != begun.number
         again = await rebuild.index(replay, await rebuild.build(replay, again))
-        await rebuild.promote(replay, again, keep_old=False)
+        with pytest.raises(SnapshotError):
+            await rebuild.promote(replay, again, keep_old=False)
+        await rebuild.promote(replay, await follow_on(replay.connection, again), keep_old=False)
+    assert await states(projection, articles) == {again.number: "active", other.number: "building"}
     assert await projection.stored() == await projection.expected()
 
 

@@ -1,0 +1,121 @@
+"""Whether what the read model says of a collection is what the log says, and its tables are there as they should be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import orjson
+
+from events_schema.base import RecordedEvent
+from events_schema.collections import CollectionCreated, CollectionUpdated
+from events_schema.registry import decode_event
+from projector.checkpoints import read_positions
+from projector.event_log import EventLog
+from projector.generations import Generation, read_generations
+from projector.indexes import index_name
+from shared.kafka.partitions import partitions_of
+from shared.postgres import Connection
+
+_READ = """
+SELECT c.name, c.metric, c.type, c.index, c.description, c.version, c.position, s.generation
+FROM collections c LEFT JOIN collection_state s USING (collection_id) WHERE c.collection_id = $1
+"""
+
+_COLUMN_TYPE = """
+SELECT format_type(atttypid, atttypmod) FROM pg_attribute
+WHERE attrelid = to_regclass($1) AND attname = 'embedding' AND NOT attisdropped
+"""
+
+_IS_TABLE = "SELECT to_regclass($1) IS NOT NULL"
+
+_IS_VALID_INDEX = "SELECT coalesce(bool_and(indisvalid), false) FROM pg_index WHERE indexrelid = to_regclass($1)"
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogueFault:
+    """`kind`: `collection` (its row is not what its events say), `generation` (searches read another one than the
+    active one), `tables` (one is not there, or not of the generation's type), `index` (it is said to be there)."""
+
+    kind: str
+    detail: str
+
+
+async def catalogue_faults(connection: Connection, log: EventLog, collection_id: UUID) -> list[CatalogueFault]:
+    """As of one snapshot of the read database."""
+    async with connection.transaction(isolation="repeatable_read", readonly=True):
+        row = await connection.fetchrow(_READ, collection_id)
+        generations = await read_generations(connection, collection_id)
+        positions = await read_positions(connection)
+        stream = await log.collection_stream(collection_id)
+        if row is None:
+            return [CatalogueFault("collection", "the read model does not have it")]
+        faults = [*_of_the_row(row, stream, positions), *_of_the_state(row, generations)]
+        for generation in generations:
+            if generation.state in {"active", "kept"}:
+                faults += await _of_the_tables(connection, generation)
+    return faults
+
+
+def _of_the_row(
+    row: asyncpg.Record, stream: Sequence[RecordedEvent], positions: dict[int, int]
+) -> list[CatalogueFault]:
+    """A collection may be ahead of its own events' turn, but never behind it."""
+    [partition] = partitions_of([stream[0].aggregate_id], max(1, len(positions)))
+    projected = [event for event in stream if event.position <= positions.get(partition, 0)]
+    due = projected[-1].version if projected else 0
+    if row["version"] < due:
+        return [CatalogueFault("collection", f"it is at version {row['version']}, and version {due} is projected")]
+    expected = _fold([event for event in stream if event.version <= row["version"]])
+    stored = {name: row[name] for name in expected} | {"index": orjson.loads(row["index"])}
+    return [
+        CatalogueFault("collection", f"{name} is {stored[name]!r}, its events say {value!r}")
+        for name, value in expected.items()
+        if stored[name] != value
+    ]
+
+
+def _fold(stream: Sequence[RecordedEvent]) -> dict[str, Any]:
+    state: dict[str, Any] = {}
+    for recorded in stream:
+        event = decode_event(recorded.event_type, recorded.schema_version, recorded.event_data)
+        state |= {"version": recorded.version, "position": recorded.position}
+        if isinstance(event, CollectionCreated):
+            state |= {"name": event.name, "metric": event.metric, "type": event.type, "description": event.description}
+            state["index"] = event.index.model_dump(mode="json")
+        elif isinstance(event, CollectionUpdated):
+            if "description" in event.model_fields_set:
+                state["description"] = event.description
+            changed = {"metric": event.metric, "type": event.type}
+            state |= {name: value for name, value in changed.items() if value is not None}
+            if event.index is not None:
+                state["index"] = event.index.model_dump(mode="json")
+    return state
+
+
+def _of_the_state(row: asyncpg.Record, generations: Sequence[Generation]) -> list[CatalogueFault]:
+    active = [generation.number for generation in generations if generation.state == "active"]
+    if [row["generation"]] == active:
+        return []
+    said = ", ".join(map(str, active)) or "none"
+    return [CatalogueFault("generation", f"searches read generation {row['generation']}, active is {said}")]
+
+
+async def _of_the_tables(connection: Connection, generation: Generation) -> list[CatalogueFault]:
+    shape = generation.shape
+    for table in (generation.records, generation.embeddings):
+        if not await connection.fetchval(_IS_TABLE, table):
+            return [CatalogueFault("tables", f"there is no table {table}")]
+    wanted = f"{shape.type}({shape.spec.dimension})"
+    if (found := await connection.fetchval(_COLUMN_TYPE, generation.embeddings)) != wanted:
+        return [CatalogueFault("tables", f"{generation.embeddings} holds {found}, not {wanted}")]
+    # Of tables that are divided by month each partition has an index of its own, once it has the rows.
+    if not generation.indexed or shape.index.kind == "none" or shape.month_partitions:
+        return []
+    index = index_name(generation.embeddings, shape.index.kind)
+    if not await connection.fetchval(_IS_VALID_INDEX, index):
+        return [CatalogueFault("index", f"the index {index} is not there, or not valid")]
+    return []

@@ -1,0 +1,214 @@
+"""A collection replayed: a generation is made from the log, checked, and promoted. Done again after whatever ended it,
+each step goes on where it was; `rebuild` says why."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from time import monotonic
+from typing import Any, Literal
+
+from projector import rebuild
+from projector.checkpoints import read_positions
+from projector.errors import NotCaughtUpError
+from projector.facts import count_up_to
+from projector.generations import Generation, follow_on, read_generations, record_check
+from projector.index_progress import IndexProgress, watched_index
+from projector.rebuild import Progress, Replay
+from projector.recall import recall_at_10
+from projector.replay_session import ReplaySession
+from projector.verification import Verification, compare
+
+StepName = Literal["folding", "indexing", "checking", "promoting"]
+
+_PROJECTED_WITHIN_SECONDS = 60.0
+_POLL_SECONDS = 0.1
+
+
+class CheckFailedError(Exception):
+    """The generation is not what the log says, or its index does not find enough; or nobody has looked yet. It is not
+    promoted, and the one that is active goes on."""
+
+
+class NoSuchGenerationError(Exception):
+    """The collection has no generation that this can be done with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Doing:
+    """What a replay does just now: `done` of `total` (positions of the log when it folds or checks, blocks of the table
+    when it makes an index), of these `events` folded by this call."""
+
+    step: StepName
+    done: int = 0
+    total: int = 0
+    events: int = 0
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Checks:
+    """`sample`: so many vectors are compared with the log, and all are counted; None: every one is compared.
+    `queries` to measure recall@10 with, which is to be at least `min_recall`."""
+
+    sample: int | None = None
+    queries: int = 20
+    min_recall: float = 0.8
+
+
+def _silent(_doing: Doing) -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Replaying:
+    """One replay of one collection."""
+
+    session: ReplaySession
+    report: Callable[[Doing], None] = _silent
+    max_events_per_second: float | None = None
+
+    def steps(self) -> Replay:
+        def folded(progress: Progress) -> None:
+            self.report(Doing("folding", progress.position, progress.target, progress.events))
+
+        session = self.session
+        return Replay(session.connection, session.log, session.settings, folded, self.max_events_per_second)
+
+
+async def generations_of(session: ReplaySession) -> list[Generation]:
+    return await read_generations(session.connection, session.target.collection_id)
+
+
+async def build(replaying: Replaying, until_position: int | None) -> Generation:
+    """Begun or gone on with, folded and indexed: `ready`, unless it was before.
+
+    Raises:
+        GenerationGoneError, RebuildFailedError
+        NotCaughtUpError: the read model has not come to `until_position` within a minute.
+        asyncpg.PostgresError: the index cannot be made.
+    """
+    session, steps = replaying.session, replaying.steps()
+    if until_position is not None:
+        await _projected(session, until_position)
+    generation = await rebuild.begin(
+        steps, session.target.collection_id, session.target.shape, automatic=False, until_position=until_position
+    )
+    replaying.report(Doing("folding", min(generation.checkpoints), 0))
+    generation = await rebuild.build(steps, generation)
+
+    def indexed(progress: IndexProgress) -> None:
+        replaying.report(Doing("indexing", progress.done, progress.total, progress.rows, progress.phase))
+
+    replaying.report(Doing("indexing"))
+    async with watched_index(session.settings, session.connection.get_server_pid(), indexed):
+        return await rebuild.index(steps, generation, search_index=await _is_large_enough(session, generation))
+
+
+async def check(replaying: Replaying, generation: Generation, checks: Checks) -> Generation:
+    """Compares it with the log up to where it stands, and measures its index; what was found stays with it.
+
+    Raises:
+        GenerationGoneError, VerificationFailedError
+    """
+    session = replaying.session
+    began = monotonic()
+
+    def compared(position: int, target: int) -> None:
+        replaying.report(Doing("checking", position, target))
+
+    verification = Verification(session.connection, session.log, session.settings, checks.sample, compared)
+    found = await compare(verification, generation.collection_id, generation.number)
+    recall = await recall_at_10(session.connection, generation, session.settings, checks.queries)
+    passed = found.is_same and (recall is None or recall >= checks.min_recall)
+    report: dict[str, Any] = {
+        "passed": passed,
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": round(monotonic() - began, 3),
+        **{name: value for name, value in found.as_json().items() if name not in {"generation", "state"}},
+        "recall_at_10": None if recall is None else round(recall, 4),
+        "min_recall": checks.min_recall,
+    }
+    return await record_check(session.connection, generation, report)
+
+
+async def promote(replaying: Replaying, generation: Generation, *, keep_old: bool, force: bool, catch_up: bool) -> None:
+    """Searches read it from now on. `force`: whatever its checks have found. `catch_up`: a snapshot is folded on to the
+    present first, and is none any longer; without, it is refused, also with `force`.
+
+    Raises:
+        CheckFailedError
+        SnapshotError
+        GenerationGoneError, RebuildFailedError, NotCaughtUpError
+    """
+    if not force:
+        expect_checked(generation)
+    if catch_up and generation.until_position is not None:
+        generation = await follow_on(replaying.session.connection, generation)
+    replaying.report(Doing("promoting"))
+    await rebuild.promote(replaying.steps(), generation, keep_old=keep_old)
+
+
+def expect_checked(generation: Generation) -> None:
+    """
+    Raises:
+        CheckFailedError
+    """
+    name = f"Generation {generation.number}"
+    if generation.state == "kept":
+        return  # it was active, and is written with every batch
+    if generation.checked is None:
+        raise CheckFailedError(f"{name} was not checked yet: `aindusdb replay verify`, or --force.")
+    if not generation.checked["passed"]:
+        raise CheckFailedError(f"{name} failed its checks: {said_of(generation.checked)}. --force promotes it anyway.")
+
+
+def said_of(report: dict[str, Any]) -> str:
+    """What a check has found, in a few words."""
+    differing = ", ".join(f"{count:,} {kind}" for kind, count in report["differing"].items())
+    parts = [f"{report['vectors']:,} vectors at position {report['position']:,}"]
+    if report["vectors"] != report["expected_vectors"]:
+        parts.append(f"{report['expected_vectors']:,} expected")
+    parts.append(f"differing: {differing}" if differing else "none differs")
+    if report["recall_at_10"] is not None:
+        parts.append(f"recall@10 {report['recall_at_10']:.3f}")
+    return ", ".join(parts)
+
+
+def chosen(generations: Sequence[Generation], number: int | None, states: Sequence[str], purpose: str) -> Generation:
+    """The generation with this number, or the only one that an operator has in one of these states.
+
+    Raises:
+        NoSuchGenerationError: saying which there are.
+    """
+    there = "; ".join(f"{one.number} is {one.state}" for one in generations)
+    fitting = [one for one in generations if one.state in states]
+    if number is not None:
+        for one in fitting:
+            if one.number == number:
+                return one
+        raise NoSuchGenerationError(f"Generation {number} cannot be {purpose} ({there}).")
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        raise NoSuchGenerationError(f"Several generations could be {purpose} ({there}); name one with --generation.")
+    raise NoSuchGenerationError(f"There is no generation that could be {purpose} ({there}).")
+
+
+async def _projected(session: ReplaySession, position: int) -> None:
+    """Waits for the projection, beyond which nothing is folded."""
+    deadline = monotonic() + _PROJECTED_WITHIN_SECONDS
+    while (at := min((await read_positions(session.connection)).values())) < position:
+        if monotonic() > deadline:
+            raise NotCaughtUpError(f"the read model has come to position {at:,}, not to {position:,}")
+        await asyncio.sleep(_POLL_SECONDS)
+
+
+async def _is_large_enough(session: ReplaySession, generation: Generation) -> bool:
+    """An IVFFlat index finds its lists in the rows; see `due`."""
+    if generation.shape.index.kind != "ivfflat":
+        return True
+    least = session.settings.ivfflat_min_rows
+    return await count_up_to(session.connection, generation.embeddings, least) >= least

@@ -1,0 +1,252 @@
+"""`aindusdb replay`: whatever ends it and whatever goes on meanwhile, searches read the fold of the log."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import numpy as np
+import pytest
+
+from events_schema.embedding import encode
+from projector import replay_session
+from projector.claims import claimed
+from projector.generations import read_generations
+from shared.read_model.tables import embeddings_table
+from tests.projector.log_writer import LogWriter, NewCollection
+from tests.projector.projecting import Projection, projector_settings, running_consumer, until
+from tests.projector.rebuilding import generation, states
+from tests.query.conftest import running_service
+from tests.replay.commanding import answer, process, refusal, run
+from tests.servers import connected
+
+_REPLAY = ("replay", "--collection", "articles")
+
+
+@asynccontextmanager
+async def _held(projection: Projection, statement: str) -> AsyncIterator[None]:
+    """Whoever needs what the statement locks waits for the end of the block."""
+    async with connected(projection.databases.read_admin_dsn) as holder, holder.transaction():
+        await holder.execute(statement)
+        yield
+
+
+async def _is_waiting(projection: Projection) -> bool:
+    """Whether a session waits for a lock of `_held`."""
+    waiting: int = await projection.read.fetchval(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    return waiting > 0
+
+
+async def _history(log: LogWriter, articles: NewCollection, count: int) -> None:
+    await log.create_many(articles, (f"v{number}" for number in range(count)))
+    for number in range(0, count, 3):
+        await log.update(articles, f"v{number}", metadata={"n": number}, embedding=(number, 1, 0, 1))
+    for number in range(0, count, 5):
+        await log.delete(articles, f"v{number}")
+
+
+async def test_a_replay_that_is_killed_at_each_of_its_steps_goes_on_where_it_was(
+    projection: Projection, log: LogWriter
+) -> None:
+    articles = await log.create_collection()
+    await _history(log, articles, 60)
+    await projection.catch_up()
+    new = embeddings_table(articles.collection_id, 2)
+
+    async def killed(*pace: str) -> None:
+        async with process(projection.databases, *_REPLAY, *pace, AINDUSDB_BATCH_MAX_EVENTS="10") as replaying:
+            if pace:
+
+                async def folding() -> bool:
+                    there = await read_generations(projection.read, articles.collection_id)
+                    return any(one.number == 2 and one.checkpoints[0] > 0 for one in there)
+
+                await until(folding, "nothing is folded")
+            else:
+                await until(lambda: _is_waiting(projection), "the step was not reached")
+            replaying.kill()
+            await replaying.wait()
+
+    await killed("--max-events-per-second", "20")
+    assert (await generation(projection, articles, 2)).state == "building"
+    for statement, state in (
+        (f"LOCK TABLE {new} IN ROW EXCLUSIVE MODE", "building"),  # making the index waits, writing does not
+        ("LOCK TABLE collection_state IN ACCESS EXCLUSIVE MODE", "ready"),  # the check begins with it
+        ("SELECT FROM projection_checkpoints FOR UPDATE", "ready"),  # and the promotion with these
+    ):
+        async with _held(projection, statement):
+            await killed()
+        assert (await generation(projection, articles, 2)).state == state, statement
+        await log.create(articles, f"after {statement[:11]}", content="written meanwhile")
+        await projection.catch_up()
+        assert await states(projection, articles) == {1: "active", 2: state}
+    done = await answer(projection.databases, *_REPLAY)
+    [collection] = done["collections"]
+    assert (collection["generation"], collection["state"], collection["error"]) == (2, "active", None)
+    assert collection["checks"]["passed"]
+    assert await states(projection, articles) == {1: "kept", 2: "active"}
+    await log.update(articles, "v1", content="afterwards")
+    await projection.catch_up()
+    assert await projection.stored() == await projection.expected()
+
+
+async def test_no_search_fails_while_everything_is_replayed_and_written_to(
+    projection: Projection, log: LogWriter
+) -> None:
+    collections = [await log.create_collection(name) for name in ("articles", "books")]
+    for collection in collections:
+        await _history(log, collection, 40)
+    chosen = projector_settings(projection.databases)
+    done = asyncio.Event()
+    searches = 0
+
+    async def write() -> None:
+        number = 0
+        while not done.is_set():
+            await log.create(collections[number % 2], f"w{number}", (number, 1, 2, 3), content=str(number))
+            number += 1
+            await asyncio.sleep(0.002)
+
+    async with running_consumer(chosen), running_service(projection.databases.read_reader_dsn) as service:
+        await until(projection.caught_up, "the projector did not catch up")
+
+        async def search() -> None:
+            nonlocal searches
+            while not done.is_set():
+                for collection in collections:
+                    path = f"/api/v1/collections/{collection.name}/vectors/search"
+                    found = await service.post(path, json={"embedding": [1, 2, 3, searches % 9], "k": 5})
+                    assert found.status_code == 200, found.text
+                    assert len(found.json()["hits"]) == 5
+                    searches += 1
+
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(write())
+            tasks.create_task(search())
+            said = await answer(projection.databases, "replay", "--all", "--workers", "2")
+            back = await answer(projection.databases, "replay", "rollback", "--collection", "books")
+            before = searches
+            await until(lambda: searches > before + 10, "nobody searches any more")
+            done.set()
+        await until(projection.caught_up, "the projector did not catch up")
+    assert [one["state"] for one in said["collections"]] == ["active", "active"]
+    assert back["collections"][0]["generation"] == 1
+    assert await states(projection, collections[0]) == {1: "kept", 2: "active"}
+    assert await states(projection, collections[1]) == {1: "active", 2: "kept"}
+    assert await projection.stored() == await projection.expected()
+    assert await projection.parked() == {}
+
+
+async def test_a_snapshot_ends_where_it_is_told_and_is_promoted_only_when_it_is_none_any_longer(
+    projection: Projection, log: LogWriter
+) -> None:
+    databases = projection.databases
+    articles = await log.create_collection()
+    await _history(log, articles, 20)
+    await projection.catch_up()
+    plan = await answer(databases, *_REPLAY, "--until-position", "15", "--dry-run")
+    assert (plan["events"], plan["collections"][0]["vectors"]) == (15, 14)
+    assert plan["log_bytes"] > 14 * len(encode(np.zeros(4, dtype=np.float32)))
+    assert await states(projection, articles) == {1: "active"}
+    [made] = (await answer(databases, *_REPLAY, "--until-position", "15"))["collections"]
+    assert (made["state"], made["position"], made["until_position"], made["events"]) == ("ready", 15, 15, 15)
+    assert made["checks"]["vectors"] == 14
+    [again] = (await answer(databases, *_REPLAY, "--until-position", "15"))["collections"]
+    assert (again["generation"], again["events"]) == (2, 0)
+    for force in ((), ("--force",)):
+        said = await refusal(databases, "replay", "promote", "--collection", "articles", *force)
+        assert "Generation 2 is a snapshot that ends at position 15; --catch-up folds it on" in said
+    at = await log.connection.fetchval("SELECT timestamp FROM events WHERE position = 25")
+    [later] = (await answer(databases, *_REPLAY, "--until-time", at.isoformat()))["collections"]
+    assert (later["generation"], later["until_position"]) == (3, 25)
+    said = await refusal(databases, "replay", "promote", "--collection", "articles")
+    assert "Several generations could be promoted (1 is active; 2 is ready; 3 is ready)" in said
+    await answer(databases, "replay", "promote", "--collection", "articles", "--generation", "3", "--catch-up")
+    assert await states(projection, articles) == {1: "kept", 2: "ready", 3: "active"}
+    assert await projection.stored() == await projection.expected()
+    await answer(databases, "replay", "discard", "--collection", "articles", "--generation", "2")
+    await answer(databases, "replay", "discard", "--collection", "articles")
+    assert await states(projection, articles) == {3: "active"}
+
+
+async def test_what_cannot_be_done_is_refused_in_one_sentence_and_changes_nothing(
+    projection: Projection, log: LogWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    databases = projection.databases
+    articles = await log.create_collection()
+    await _history(log, articles, 10)
+    late = await log.create_collection("late")
+    await projection.catch_up()
+    first = await log.connection.fetchval("SELECT min(timestamp) FROM events")
+    head = await projection.head()
+    monkeypatch.setattr(replay_session, "CLAIM_WITHIN_SECONDS", 0.3)
+    assert "no collection 'nothing'" in await refusal(databases, "replay", "--collection", "nothing")
+    for arguments, says in (
+        (("--until-position", str(head + 1)), f"Position {head + 1} is beyond the head of the log, which is {head}."),
+        (
+            ("--until-position", "3", "--collection", "late"),
+            f"no collection 'late' yet; it was created at position {head}",
+        ),
+        (("--until-time", (first - timedelta(seconds=1)).isoformat()), "is before the first event of the log"),
+        (("--until-time", "2999-01-01T00:00:00Z"), "is still to come"),
+        (("--until-time", "yesterday"), "is no time like"),
+        (("--until-time", "2999-01-01", "--until-position", "3"), "choose one of them"),
+    ):
+        assert says in await refusal(databases, *_REPLAY, *arguments), arguments
+    for verb, says in (
+        ("promote", "no generation that could be promoted (1 is active)"),
+        ("rollback", "no generation that could be gone back to (1 is active)"),
+        ("discard", "no generation that could be discarded (1 is active)"),
+        ("verify", "no generation that could be verified (1 is active)"),
+    ):
+        assert says in await refusal(databases, "replay", verb, "--collection", "articles"), verb
+    assert (await run(databases, "replay", "build")).exit_code == 2
+    async with claimed(articles.collection_id, projector_settings(databases)) as claim:
+        assert claim is not None
+        said = await refusal(databases, *_REPLAY, exit_code=4)
+        assert said.startswith("articles: Another process works on the tables of 'articles'")
+        [shown, _] = (await answer(databases, "replay", "status"))["collections"]
+        assert shown["worked_on"]
+    assert await states(projection, articles) == {1: "active"}
+    assert await states(projection, late) == {1: "active"}
+    await answer(databases, "replay", "build", "--collection", str(articles.collection_id))
+    said = await refusal(databases, "replay", "promote", "--collection", "articles", exit_code=3)
+    assert "Generation 2 was not checked yet" in said
+    await answer(databases, "replay", "verify", "--collection", "articles", "--sample", "5")
+    await answer(databases, "replay", "promote", "--collection", "articles", "--drop-old")
+    assert "promoted (2 is active)" in await refusal(databases, "replay", "promote", "--collection", "articles")
+    assert await projection.stored() == await projection.expected()
+
+
+async def test_a_generation_that_fails_its_checks_is_promoted_only_by_force(
+    projection: Projection, log: LogWriter
+) -> None:
+    databases = projection.databases
+    articles = await log.create_collection()
+    await _history(log, articles, 20)
+    await projection.catch_up()
+    await answer(databases, "replay", "build", "--collection", "articles")
+    ready = await generation(projection, articles, 2)
+    await projection.read.execute(f"UPDATE {ready.records} SET content = 'another' WHERE id = 'v1'")
+    said = await refusal(databases, *_REPLAY, exit_code=3)
+    assert "Generation 2 failed its checks" in said
+    assert "1 content" in said
+    assert await states(projection, articles) == {1: "active", 2: "ready"}
+    assert await projection.stored() == await projection.expected()
+    [forced] = (await answer(databases, *_REPLAY, "--force"))["collections"]
+    assert (forced["state"], forced["generation"]) == ("active", 2)
+    [back] = (await answer(databases, "replay", "rollback", "--collection", "articles"))["collections"]
+    assert back["generation"] == 1
+
+
+async def test_a_stopped_log_and_a_foreign_one_are_told_apart(projection: Projection, log: LogWriter) -> None:
+    assert "no projector has begun" in await refusal(projection.databases, "replay", "--all")
+    await log.create_collection()
+    await projection.catch_up()
+    async with connected(projection.databases.events_admin_dsn) as admin:
+        await admin.execute("UPDATE log_identity SET log_id = gen_random_uuid()")
+    assert "was built from event log" in await refusal(projection.databases, "replay", "--all")
