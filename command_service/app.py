@@ -15,7 +15,9 @@ from command_service.alias_routes import router as alias_router
 from command_service.collection_routes import router as collection_router
 from command_service.command_bus import CommandBus
 from command_service.embedding_table import EmbeddingTable
+from command_service.filter_routes import filter_router
 from command_service.import_routes import import_router
+from command_service.matching import Matching
 from command_service.notifier import AppendNotifier
 from command_service.problems import problem_of
 from command_service.restore_routes import restore_vector_router
@@ -54,8 +56,16 @@ def create_app(settings: CommandSettings, registry: CollectorRegistry) -> FastAP
         # No connection is opened here: the service starts, and says why it is not ready, without its database.
         pool = await create_pool(settings.events_dsn.get_secret_value(), settings, max_size=4)
         holder["events"] = pool
+        read = None
+        if settings.read_dsn is not None:
+            read = await create_pool(settings.read_dsn.get_secret_value(), settings, max_size=4)
         application.state.service = CommandService(
-            bus, pool, Signer(settings.signing_key_list()), Principal(settings.tenant, settings.actor), embedder
+            bus,
+            pool,
+            Matching(read),
+            Signer(settings.signing_key_list()),
+            Principal(settings.tenant, settings.actor),
+            embedder,
         )
         housekeeping = asyncio.create_task(table.keep_house(), name="embedding-housekeeping")
         await notifier.start()
@@ -70,6 +80,8 @@ def create_app(settings: CommandSettings, registry: CollectorRegistry) -> FastAP
             if redis is not None:
                 await redis.close()
             pool.terminate()
+            if read is not None:
+                read.terminate()
 
     return create_application(
         title="AindusDB Core: command service",
@@ -84,6 +96,8 @@ def create_app(settings: CommandSettings, registry: CollectorRegistry) -> FastAP
             vector_router("/vectors", named=False),
             import_router("/collections/{name}/vectors", named=True),
             import_router("/vectors", named=False),
+            filter_router("/collections/{name}/vectors", named=True),
+            filter_router("/vectors", named=False),
             restore_router,
             restore_vector_router("/collections/{name}/vectors", named=True),
             restore_vector_router("/vectors", named=False),

@@ -58,7 +58,7 @@ class CommandBus:
             batch_events=settings.transaction_max_events,
             batch_bytes=settings.transaction_max_bytes,
         )
-        self._retention = timedelta(hours=settings.idempotency_retention_hours)
+        self.retention = timedelta(hours=settings.idempotency_retention_hours)
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._idle = asyncio.Event()
@@ -163,11 +163,11 @@ class CommandBus:
             try:
                 with self._seconds.time():
                     await begin_locked(connection)
-                    decided = await decide_all(connection, pending, self.states, self._retention)
+                    decided = await decide_all(connection, pending, self.states, self.retention)
                     if decided.events:
                         await event_store.append(connection, decided.events)
                     if decided.keys:
-                        await event_store.store_keys(connection, decided.keys, self._retention)
+                        await event_store.store_keys(connection, decided.keys, self.retention)
                     committing = decided
                     await connection.execute("COMMIT", timeout=self._settings.commit_timeout_seconds)
             except ValueError:
@@ -255,7 +255,7 @@ class CommandBus:
                 try:
                     removed = 1
                     while removed:
-                        removed = await event_store.forget_old_keys(connection, self._retention)
+                        removed = await event_store.forget_old_keys(connection, self.retention)
                 finally:
                     await connection.close()
             except CONNECTION_LOST as error:

@@ -20,10 +20,12 @@ from pydantic_core import CoreSchema, PydanticCustomError
 
 from command_service.domain.collections import MAX_INDEXED_DIMENSION
 from command_service.domain.vectors import MAX_METADATA_BYTES, MAX_METADATA_DEPTH
-from command_service.outcomes import Result
+from command_service.outcomes import Result, SkipReason
 from events_schema.collections import IndexKind, IndexSpec, Metric, VectorType
 from events_schema.embedding import Float32Array
 from shared.embedding_input import EmbeddingInput
+from shared.freshness import DEFAULT_TIMEOUT_MS
+from shared.http.consistency import FilterDocument, TimeoutMs, Token
 from shared.http.fields import Name, VectorId, example
 from shared.strict_json import JsonValueError, check_storable, check_text, stored_size
 
@@ -32,6 +34,10 @@ MAX_EVENT_BYTES = 900_000
 MAX_OPERATIONS = 1_000
 MAX_DIMENSION = 16_000
 DEFAULT_DIMENSION = 1536
+DEFAULT_LIMIT = 10_000
+MAX_LIMIT = 100_000
+"""Of vectors that one request changes by a filter."""
+MAX_REPORTED_SKIPS = 100
 
 
 def _content(value: str) -> str:
@@ -373,7 +379,7 @@ Position = Annotated[
 Truncated = Annotated[
     bool, Field(description="The content is longer than the model sees: the embedding is of its beginning.")
 ]
-Token = Annotated[str, Field(description="A read that carries it sees this write.")]
+WriteToken = Annotated[str, Field(description="A read that carries it sees this write.")]
 
 
 class CollectionWritten(BaseModel):
@@ -407,7 +413,7 @@ class CollectionWritten(BaseModel):
     description: str | None
     version: AnsweredVersion
     position: Position
-    consistency_token: Token
+    consistency_token: WriteToken
 
 
 class SetAliasRequest(_Request):
@@ -433,7 +439,7 @@ class AliasWritten(BaseModel):
     collection_id: UUID
     version: Annotated[int, Field(description="It counts the events of the name, from 1. It is the ETag too.")]
     position: Position
-    consistency_token: Token
+    consistency_token: WriteToken
 
 
 AnsweringCollection = Annotated[
@@ -458,7 +464,7 @@ class VectorWritten(BaseModel):
     position: Position
     collection: AnsweringCollection
     truncated: Truncated
-    consistency_token: Token
+    consistency_token: WriteToken
 
 
 class OperationAnswer(BaseModel):
@@ -505,7 +511,73 @@ class BatchAnswer(BaseModel):
     first_position: Annotated[int, Field(description="Of the batch's first event.")]
     last_position: Annotated[int, Field(description="Of its last event; a batch's positions follow one another.")]
     collection: AnsweringCollection
-    consistency_token: Token
+    consistency_token: WriteToken
+
+
+class _ByFilter(_Request):
+    filter: FilterDocument
+    limit: Annotated[int, Field(ge=1, le=MAX_LIMIT, description="So many vectors at most.")] = DEFAULT_LIMIT
+    dry_run: Annotated[bool, Field(description="Only count what matches.")] = False
+    consistency_token: Token | None = None
+    timeout_ms: TimeoutMs = DEFAULT_TIMEOUT_MS
+
+
+class DeleteByFilterRequest(_ByFilter):
+    """The vectors that match where the read model stands, which is not before the consistency token. `{}` matches all.
+    What is written meanwhile is neither deleted nor left half changed: it is skipped."""
+
+    model_config = example({"filter": {"lang": "en", "year": {"$lt": 1960}}})
+
+
+class PatchByFilterRequest(_ByFilter):
+    """As for a deletion; each vector that matches gets this merge patch (RFC 7396), null removes its metadata."""
+
+    model_config = example({"filter": {"lang": "en"}, "metadata": {"lang": "en-GB", "checked": None}})
+
+    metadata: Metadata | None
+
+
+class SkippedMatchAnswer(BaseModel):
+    id: str
+    reason: SkipReason
+
+
+class _ByFilterAnswer(BaseModel):
+    collection: AnsweringCollection
+    dry_run: bool
+    matched: int = Field(description="Vectors that the filter matched, up to the limit.")
+    conflicts: int = Field(description="Of these, vectors that somebody changed meanwhile: they stay as they are.")
+    skipped: list[SkippedMatchAnswer] = Field(description="The first hundred of those that stay as they are, and why.")
+    limit_reached: bool = Field(description="As many matched as the limit allows, so others may match.")
+    first_position: int | None = Field(description="Of the first event; null where nothing was written.")
+    last_position: int | None = Field(description="Of the last event; others' events may be in between.")
+    consistency_token: str | None = Field(description="Covers all that was written; null where that is nothing.")
+
+
+_BY_FILTER_EXAMPLE = {
+    "collection": "articles",
+    "dry_run": False,
+    "matched": 3,
+    "conflicts": 1,
+    "skipped": [{"id": "a-7", "reason": "changed_meanwhile"}],
+    "limit_reached": False,
+    "first_position": 12,
+    "last_position": 13,
+    "consistency_token": "AdIq…",
+}
+
+
+class DeletedByFilterAnswer(_ByFilterAnswer):
+    model_config = example({**_BY_FILTER_EXAMPLE, "deleted": 2})
+
+    deleted: int
+
+
+class PatchedByFilterAnswer(_ByFilterAnswer):
+    model_config = example({**_BY_FILTER_EXAMPLE, "changed": 1, "unchanged": 1})
+
+    changed: int
+    unchanged: int = Field(description="Vectors that were like that already.")
 
 
 class RestoreVectorRequest(_Request):

@@ -60,12 +60,27 @@ class OperationOutcome(BaseModel):
     position: int
 
 
+SkipReason = Literal["changed_meanwhile", "metadata_too_large"]
+
+
+class SkippedOutcome(BaseModel):
+    """A vector that was left as it is."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    reason: SkipReason
+
+
 class VectorsOutcome(_Outcome):
-    """`collection` is the name of the collection, none in what was stored before there were aliases."""
+    """`collection` is the name of the collection, none in what was stored before there were aliases. `skipped` are
+    those operations that a command which leaves out what is refused has left out."""
 
     kind: Literal["vectors"] = "vectors"
     operations: tuple[OperationOutcome, ...]
     collection: str | None = None
+    collection_id: UUID | None = None
+    skipped: tuple[SkippedOutcome, ...] = ()
 
 
 Outcome = CollectionOutcome | AliasOutcome | VectorsOutcome

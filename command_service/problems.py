@@ -25,11 +25,14 @@ from command_service.domain.refusals import (
     VectorNotFoundError,
     VersionMismatchError,
 )
+from command_service.matching import ReadDatabaseUnavailableError
 from command_service.restoring import VectorsKeepChangingError
 from shared.embedding.problems import unavailability
+from shared.freshness import ForeignTokenError, NotFreshEnoughError
 from shared.http.problems import FieldError, ProblemError
 from shared.postgres import CONNECTION_LOST
-from shared.tokens import MalformedCursorError
+from shared.read_model.filters import InvalidFilterError
+from shared.tokens import MalformedCursorError, MalformedTokenError, WrongDatabaseError
 
 _NAMES: dict[type[RefusalError], str] = {
     MetadataTooLargeError: "validation",
@@ -71,6 +74,23 @@ def problem_of(error: Exception) -> ProblemError | None:
             return ProblemError(_NAMES[type(error)], str(error))
         case MalformedCursorError():
             return ProblemError("malformed-cursor", str(error))
+        case MalformedTokenError():
+            return ProblemError("malformed-token", str(error))
+        case WrongDatabaseError() | ForeignTokenError():
+            return ProblemError("wrong-database", str(error))
+        case InvalidFilterError():
+            pointed = FieldError(pointer=f"/filter{error.pointer}", type="invalid-filter", detail=error.detail)
+            return ProblemError("invalid-filter", f"{pointed.pointer}: {pointed.detail}", errors=[pointed])
+        case NotFreshEnoughError():
+            return ProblemError(
+                "not-fresh-enough",
+                str(error),
+                headers={"Retry-After": "1"},
+                expected=error.expected,
+                current=error.current,
+            )
+        case ReadDatabaseUnavailableError():
+            return ProblemError("dependency-unavailable", str(error), headers={"Retry-After": "1"})
         case VectorsKeepChangingError():
             return ProblemError("overloaded", str(error), headers={"Retry-After": "1"})
         case OverloadedError():

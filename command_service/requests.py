@@ -15,9 +15,12 @@ from command_service.domain.commands import CommandContext, IdempotencyKey
 from command_service.service import CommandService
 from events_schema.base import EventMetadata
 from events_schema.streams import DEFAULT_COLLECTION
+from shared.freshness import read_tokens
+from shared.http.consistency import TokenHeader, given_tokens
 from shared.http.fields import Name, VectorId
 from shared.http.problems import FieldError, ProblemError
 from shared.principal import Principal
+from shared.tokens import ConsistencyToken
 
 _ETAG = re.compile(r'"(\d{1,10})"\Z')
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}\Z")
@@ -85,6 +88,13 @@ async def command_context(
 
 
 Context = Annotated[CommandContext, Depends(command_context)]
+
+
+async def _tokens(request: Request, service: Service, header: TokenHeader = None) -> tuple[ConsistencyToken, ...]:
+    return read_tokens(service.signer, service.principal.tenant, await given_tokens(request))
+
+
+Tokens = Annotated[tuple[ConsistencyToken, ...], Depends(_tokens)]
 
 
 def _traceparent(request: Request) -> str | None:

@@ -27,8 +27,14 @@ from command_service.domain.commands import (
     VectorOperation,
     WriteVectors,
 )
-from command_service.domain.refusals import BatchRefusedError, CollectionChangedError, CollectionDeletedError
-from command_service.outcomes import AliasOutcome, CollectionOutcome, Outcome, VectorsOutcome
+from command_service.domain.refusals import (
+    BatchRefusedError,
+    CollectionChangedError,
+    CollectionDeletedError,
+    IdempotencyKeyReusedError,
+)
+from command_service.matching import Matching
+from command_service.outcomes import OUTCOME, AliasOutcome, CollectionOutcome, Outcome, VectorsOutcome
 from events_schema.collections import IndexSpec
 from events_schema.embedding import EmbeddingSpec
 from events_schema.streams import collection_stream
@@ -67,11 +73,18 @@ class WriteTarget:
 
 class CommandService:
     def __init__(
-        self, bus: CommandBus, pool: Pool, signer: Signer, principal: Principal, embedder: TextEmbedder
+        self,
+        bus: CommandBus,
+        pool: Pool,
+        matching: Matching,
+        signer: Signer,
+        principal: Principal,
+        embedder: TextEmbedder,
     ) -> None:
         self.bus = bus
         self.principal = principal
         self.embedder = embedder
+        self.matching = matching
         self._pool = pool
         self.signer = signer
 
@@ -185,6 +198,49 @@ class CommandService:
             outcome = await self.bus.execute(replace(command, collection_id=created.collection_id, creation=None))
         assert isinstance(outcome, VectorsOutcome)
         return outcome
+
+    async def write_what_is_left(
+        self, context: CommandContext, target: WriteTarget, operations: Sequence[VectorOperation]
+    ) -> VectorsOutcome:
+        """Writes those operations that the vectors' states allow. They bring no embeddings.
+
+        Raises:
+            CollectionDeletedError: the name stands for another collection by now, or for none.
+            CollectionChangedError: the alias does.
+        """
+        outcome = await self.bus.execute(
+            WriteVectors(
+                context=context,
+                collection=target.collection.name,
+                collection_id=target.collection.collection_id,
+                operations=tuple(operations),
+                size_bytes=sum(map(_size_bytes, operations)),
+                alias=target.alias,
+                leaves_out=True,
+            )
+        )
+        assert isinstance(outcome, VectorsOutcome)
+        return outcome
+
+    async def kept_outcomes(self, contexts: Sequence[CommandContext]) -> list[Outcome | None]:
+        """What the transactions of a request came to, by their idempotency keys, as far as that is kept. The first is
+        the request's own.
+
+        Raises:
+            IdempotencyKeyReusedError: a key is another request's.
+        """
+        keys = [one.idempotency for one in contexts if one.idempotency is not None]
+        async with self.events() as connection:
+            found = await event_store.find_keys(
+                connection, [(contexts[0].tenant, key.key) for key in keys], self.bus.retention
+            )
+        outcomes: list[Outcome | None] = []
+        for key in keys:
+            stored = found.get((contexts[0].tenant, key.key))
+            if stored is not None and stored.request_hash != key.request_hash:
+                raise IdempotencyKeyReusedError(keys[0].key)
+            outcomes.append(None if stored is None else OUTCOME.validate_json(stored.response))
+        return outcomes
 
     def token(self, tenant: str, outcome: Outcome) -> str:
         return self.signer.sign_token(

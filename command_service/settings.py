@@ -12,6 +12,8 @@ from shared.settings import HttpSettings
 class CommandSettings(EmbeddingSettings, HttpSettings):
     events_dsn: SecretStr
     """The event database, as a role that may append."""
+    read_dsn: SecretStr | None = None
+    """The read database, as a role that may read, for deleting and patching by filter; empty: those are refused."""
     redis_url: SecretStr | None = None
     """Where embeddings of texts are kept for an hour; empty: nowhere."""
     max_waiting_commands: int = Field(default=10_000, ge=1)

@@ -31,7 +31,10 @@ from command_service.domain.refusals import (
     CollectionChangedError,
     CollectionDeletedError,
     IdempotencyKeyReusedError,
+    MetadataTooLargeError,
     RefusalError,
+    VectorNotFoundError,
+    VersionMismatchError,
 )
 from command_service.domain.vectors import VectorState
 from command_service.event_store import LogEnd, NewEvent, StoredKey
@@ -42,6 +45,8 @@ from command_service.outcomes import (
     OperationOutcome,
     Outcome,
     Result,
+    SkippedOutcome,
+    SkipReason,
     VectorsOutcome,
 )
 from command_service.stream_states import StreamStates
@@ -53,6 +58,12 @@ from events_schema.vectors import VectorCreated, VectorDeleted, VectorEvent, Vec
 from shared.postgres import Connection
 
 MAX_REPORTED_REFUSALS = 100
+
+_SKIP_REASONS: Mapping[type[RefusalError], SkipReason] = {
+    VersionMismatchError: "changed_meanwhile",
+    VectorNotFoundError: "changed_meanwhile",
+    MetadataTooLargeError: "metadata_too_large",
+}
 
 
 @dataclass(slots=True)
@@ -278,6 +289,7 @@ class _Decision:
         changed: dict[UUID, VectorState] = {}
         appended: list[tuple[UUID, VectorState, VectorEvent]] = []
         operations: list[OperationOutcome] = []
+        skipped: list[SkippedOutcome] = []
         refusals: list[tuple[int, RefusalError]] = []
         first = self._next_position + (creation is not None)
         for index, (stream, operation) in enumerate(zip(command.streams, command.operations, strict=True)):
@@ -285,7 +297,10 @@ class _Decision:
             try:
                 event = vectors.decide(before, operation, live.embedding_spec)
             except RefusalError as refusal:
-                if len(refusals) < MAX_REPORTED_REFUSALS:
+                reason = _SKIP_REASONS.get(type(refusal)) if command.leaves_out else None
+                if reason is not None:
+                    skipped.append(SkippedOutcome(id=operation.id, reason=reason))
+                elif len(refusals) < MAX_REPORTED_REFUSALS:
                     refusals.append((index, refusal))
                 continue
             if event is None:
@@ -317,6 +332,8 @@ class _Decision:
             last_position=last,
             operations=tuple(operations),
             collection=command.collection,
+            collection_id=command.collection_id,
+            skipped=tuple(skipped),
         )
 
     def _record(

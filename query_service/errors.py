@@ -76,19 +76,6 @@ class ProjectionParkedError(Exception):
         self.positions = positions
 
 
-class ForeignTokenError(Exception):
-    """The token is of another event log than the one that the read model is built from."""
-
-
-class NotFreshEnoughError(Exception):
-    """Positions: `expected` is the token's last, `current` how far the read model has come."""
-
-    def __init__(self, expected: int, current: int) -> None:
-        super().__init__(f"the read model is at position {current}, the token asks for {expected}")
-        self.expected = expected
-        self.current = current
-
-
 class VersionNotFoundError(Exception):
     """The vector had no such version, or was deleted with it."""
 

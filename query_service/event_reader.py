@@ -16,10 +16,10 @@ import asyncpg
 
 from events_schema.base import RecordedEvent
 from query_service.errors import EventLogUnavailableError
-from query_service.freshness import Demand
-from query_service.snapshot import Reading, Snapshot
 from shared.event_log import EVENT_COLUMNS, recorded_event
+from shared.freshness import Demand
 from shared.postgres import CONNECTION_LOST, Pool
+from shared.read_model.snapshot import Reading, Snapshot
 
 _END = """
     SELECT coalesce((SELECT max(position) FROM events), 0) AS head, (SELECT log_id FROM log_identity) AS log_id

@@ -19,13 +19,13 @@ import structlog
 from query_service.errors import (
     BeyondTheHeadError,
     EventLogUnavailableError,
-    ForeignTokenError,
     TooManyFeedsError,
 )
 from query_service.event_reader import EventReader
 from query_service.history import described
 from query_service.parts import Include
 from query_service.settings import QuerySettings
+from shared.freshness import ForeignTokenError
 
 _MESSAGE_ID = re.compile(r"(\d{1,18})(?:@([0-9a-f-]{36}))?\Z")
 _RETRY_MILLISECONDS = 1000

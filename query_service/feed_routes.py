@@ -9,9 +9,9 @@ from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import StreamingResponse
 
 from query_service.feed import FeedPosition, Selection, read_message_id
-from query_service.freshness import Demand
 from query_service.models import FeedParameters, include_of
 from query_service.requests import Service
+from shared.freshness import Demand
 from shared.http.application import API_PREFIX, StrictRoute, permission
 from shared.http.problems import FieldError, ProblemError, documented
 from shared.principal import Permission

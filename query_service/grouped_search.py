@@ -16,15 +16,15 @@ import orjson
 
 from query_service.binding import Binder, binder
 from query_service.catalogue import LiveCollection
-from query_service.filter_sql import filter_sql
 from query_service.metadata_fields import MetadataFields
 from query_service.parts import Include
 from query_service.search import MAX_K, Hit, Hits, SearchVectors, explain_statement, hit_values
-from query_service.snapshot import CHECKPOINTS, Reading, one_snapshot, snapshot_of
 from shared.postgres import Connection
 from shared.read_model import jsonpaths
 from shared.read_model.conditions import EVERYTHING
 from shared.read_model.fields import MetadataField
+from shared.read_model.filter_sql import filter_sql
+from shared.read_model.snapshot import CHECKPOINTS, Reading, one_snapshot, snapshot_of
 from shared.read_model.tables import DISTANCE_OPERATORS
 
 Value = str | int | float | bool

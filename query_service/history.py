@@ -16,10 +16,10 @@ from events_schema.upcasters import UnreadableEventError
 from events_schema.vectors import VectorCreated, VectorDeleted, VectorUpdated
 from query_service.errors import VectorNotFoundError, VersionNotFoundError
 from query_service.event_reader import EventReader
-from query_service.freshness import Demand
 from query_service.parts import Include
-from query_service.snapshot import Reading
+from shared.freshness import Demand
 from shared.past_vectors import CHUNK_EVENTS, BackwardFold, PastState
+from shared.read_model.snapshot import Reading
 
 _ANY_VERSION = 2**31 - 1
 

@@ -7,13 +7,12 @@ from datetime import datetime
 from typing import Annotated, Any, Literal, Self, get_args
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from events_schema.collections import IndexSpec, Metric, VectorType
 from events_schema.embedding import EmbeddingSpec
 from events_schema.registry import EVENT_TYPES
-from query_service.freshness import DEFAULT_TIMEOUT_MS, MAX_STALENESS_MS, MAX_TIMEOUT_MS
 from query_service.index_scans import DEFAULT_EF_SEARCH, MAX_EF_SEARCH
 from query_service.metadata_fields import MetadataFields, Path, ordered
 from query_service.parts import EmbeddingFormat, Include
@@ -21,6 +20,8 @@ from query_service.recommend import Strategy
 from query_service.scroll import Direction, OrderBy
 from query_service.search import MAX_K
 from shared.embedding_input import EmbeddingInput
+from shared.freshness import DEFAULT_TIMEOUT_MS, MAX_STALENESS_MS
+from shared.http.consistency import FilterDocument, TimeoutMs, Token
 from shared.http.fields import Name, VectorId, example
 from shared.read_model.fields import InvalidFieldError, MetadataField, parse_metadata_field
 from shared.read_model.filters import InvalidFilterError
@@ -80,7 +81,6 @@ def _group_field(value: str) -> str:
     return _part_or_field(value)
 
 
-TimeoutMs = Annotated[int, Field(ge=0, le=MAX_TIMEOUT_MS, description="How long to wait for the consistency token.")]
 MaxStalenessMs = Annotated[
     int,
     Field(
@@ -117,7 +117,6 @@ MinScore = Annotated[float, Field(allow_inf_nan=False, description="Hits below a
 Explain = Annotated[bool, Field(description="Answer also how the hits were found, and how long each step took.")]
 Limit = Annotated[int, Field(ge=1, le=MAX_PAGE, description="How many on a page.")]
 Cursor = Annotated[str, Field(description="The `next_cursor` of the page before.")]
-Token = Annotated[str, Field(description="As the header X-Consistency-Token.")]
 Parts = Annotated[list[Part], Field(description="What is answered of each vector.")]
 _PartOrField = Annotated[
     str,
@@ -144,20 +143,6 @@ Excluded = Annotated[
 ShownEmbedding = Annotated[
     EmbeddingFormat,
     Field(description="How embeddings are answered: numbers, or the base64 of little-endian 32-bit floats."),
-]
-
-# Parsed by its own parser, which says of each fault where it is.
-Filter = Annotated[
-    Any,
-    WithJsonSchema(
-        {
-            "type": ["object", "null"],
-            "title": "Filter",
-            "description": "Conditions on metadata and on $id, $content, $created_at, $updated_at and $version, in a "
-            "language like Mongo's: see the page about filters.",
-            "examples": [{"lang": "en", "year": {"$gte": 2020}, "$or": [{"tags": "news"}, {"pinned": True}]}],
-        }
-    ),
 ]
 
 DEFAULT_PARTS: tuple[Part, ...] = ("content", "metadata")
@@ -228,7 +213,7 @@ class Example(Origin):
 
 class SearchOptions(_ShownParts, _Body):
     model: ModelName | None = None
-    filter: Filter = None
+    filter: FilterDocument = None
     ef_search: EfSearch = DEFAULT_EF_SEARCH
     exact: Exact = False
     min_score: MinScore | None = None
@@ -335,7 +320,7 @@ class RecommendRequest(SearchSettings, _FreshBody):
 class CountRequest(_FreshBody):
     model_config = example({"filter": {"lang": "en"}})
 
-    filter: Filter = None
+    filter: FilterDocument = None
 
 
 class ScrollRequest(_ShownParts, _FreshBody):
@@ -343,7 +328,7 @@ class ScrollRequest(_ShownParts, _FreshBody):
 
     model_config = example({"filter": {"lang": "en"}, "order_by": "created_at", "direction": "desc", "limit": 50})
 
-    filter: Filter = None
+    filter: FilterDocument = None
     order_by: Annotated[OrderBy, Field(description="The key; at the same time of creation, the id.")] = "id"
     direction: Annotated[Direction, Field(description="The least first, or the greatest.")] = "asc"
     limit: Limit = DEFAULT_PAGE

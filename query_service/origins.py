@@ -8,11 +8,11 @@ from typing import Any
 
 from events_schema.embedding import EmbeddingSpec, Float32Array
 from query_service.errors import RefusedPartError
-from query_service.freshness import Demand
 from query_service.models import Origin, SearchOptions
 from query_service.search import SearchVectors
 from query_service.service import QueryService
 from query_service.texts import check_model, embedded_queries
+from shared.freshness import Demand
 from shared.read_model.conditions import Filter
 from shared.read_model.filters import InvalidFilterError, parse_filter
 

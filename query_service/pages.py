@@ -12,11 +12,10 @@ from typing import Any
 from uuid import UUID
 
 from query_service.answers import origin, shown
-from query_service.errors import ForeignTokenError
-from query_service.freshness import Demand
 from query_service.requests import cursor_scope
 from query_service.scroll import Place, ScrollVectors
 from query_service.service import QueryService
+from shared.freshness import Demand, ForeignTokenError
 from shared.tokens import ConsistencyToken, MalformedCursorError
 
 LIST = "pages"

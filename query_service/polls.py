@@ -11,8 +11,8 @@ from uuid import UUID
 import orjson
 
 from query_service.catalogue import Catalogue
-from query_service.snapshot import Snapshot, snapshot_of
 from shared.postgres import SERVER_STARTED, Connection
+from shared.read_model.snapshot import Snapshot, snapshot_of
 from shared.read_model.tables import PROJECTION
 
 # A row that the previous poll did not see has a position beyond that poll's low, or it would have seen it. Of a

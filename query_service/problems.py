@@ -13,9 +13,7 @@ from query_service.errors import (
     DimensionMismatchError,
     EventLogUnavailableError,
     ExamplesNotFoundError,
-    ForeignTokenError,
     NotFiniteError,
-    NotFreshEnoughError,
     ProjectionParkedError,
     RefusedPartError,
     ServerUnavailableError,
@@ -28,6 +26,7 @@ from query_service.errors import (
 )
 from shared.embedding.errors import ModelMismatchError
 from shared.embedding.problems import problem_of_texts, unavailability
+from shared.freshness import ForeignTokenError, NotFreshEnoughError
 from shared.http.problems import FieldError, ProblemError
 from shared.read_model.filters import InvalidFilterError
 from shared.tokens import MalformedCursorError, MalformedTokenError, WrongDatabaseError

@@ -18,13 +18,13 @@ from query_service.errors import (
     ServerUnavailableError,
     TooManyReadsError,
 )
-from query_service.freshness import Demand
 from query_service.metrics import QueryMetrics
 from query_service.polls import Poll
 from query_service.replicas import RECOVERY_CONFLICTS, ReadServer
 from query_service.routing import Failures, Routing
-from query_service.snapshot import Reading, Snapshot
+from shared.freshness import Demand
 from shared.postgres import Connection
+from shared.read_model.snapshot import Reading, Snapshot
 
 _MAX_CHANGES = 5
 

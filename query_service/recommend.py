@@ -20,12 +20,12 @@ from query_service.errors import (
     UnusableExamplesError,
     ZeroVectorError,
 )
-from query_service.filter_sql import filter_sql
 from query_service.search import Hits, SearchVectors, check_embedding, dated_filter, explain_statement
-from query_service.snapshot import CHECKPOINTS, Reading, one_snapshot, snapshot_of
 from shared.embedding_input import embedding_fault
 from shared.postgres import Connection
 from shared.read_model.conditions import EVERYTHING
+from shared.read_model.filter_sql import filter_sql
+from shared.read_model.snapshot import CHECKPOINTS, Reading, one_snapshot, snapshot_of
 from shared.read_model.tables import DISTANCE_OPERATORS
 
 Strategy = Literal["average_vector", "best_score"]

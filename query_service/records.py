@@ -10,11 +10,11 @@ import asyncpg
 
 from query_service.binding import Binder, binder
 from query_service.catalogue import LiveCollection
-from query_service.filter_sql import filter_sql
 from query_service.parts import Include, stored_text
-from query_service.snapshot import CHECKPOINTS, Reading, snapshot_of
 from shared.postgres import Connection
 from shared.read_model.conditions import EVERYTHING, Filter
+from shared.read_model.filter_sql import filter_sql
+from shared.read_model.snapshot import CHECKPOINTS, Reading, snapshot_of
 
 RECORD_COLUMNS = "r.id, r.version, r.created_at, r.updated_at, r.position"
 

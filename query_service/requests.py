@@ -11,13 +11,14 @@ import time
 from dataclasses import dataclass
 from typing import Annotated, Any, Protocol
 
-from fastapi import Depends, Header, Path, Request
+from fastapi import Depends, Path, Request
 from fastapi.responses import Response
 from orjson import OPT_SERIALIZE_NUMPY, dumps
 
 from events_schema.streams import DEFAULT_COLLECTION
-from query_service.freshness import Demand, read_tokens
 from query_service.service import QueryService
+from shared.freshness import Demand, read_tokens
+from shared.http.consistency import TokenHeader, given_tokens, text_in_body
 from shared.http.fields import Name, VectorId
 from shared.tokens import ConsistencyToken
 
@@ -48,25 +49,10 @@ class Carried:
 async def _carried(
     request: Request,
     service: Service,
-    header: Annotated[
-        str | None,
-        Header(alias="X-Consistency-Token", description="Up to 8 tokens, comma-separated; the answer covers all."),
-    ] = None,
+    header: TokenHeader = None,
 ) -> Carried:
-    texts = [*request.headers.getlist("x-consistency-token"), *request.query_params.getlist("consistency_token")]
-    field = await _text_in_body(request, "consistency_token")
-    if field is not None:
-        texts.append(field)
+    texts = await given_tokens(request)
     return Carried(read_tokens(service.signer, service.principal.tenant, texts), _latest(request))
-
-
-async def _text_in_body(request: Request, name: str) -> str | None:
-    if request.method != "POST" or not await request.body():
-        return None
-    document = await request.json()
-    # Of a large body it is the model's instance.
-    field = document.get(name) if isinstance(document, dict) else getattr(document, name, None)
-    return field if isinstance(field, str) else None
 
 
 def _latest(request: Request) -> float:
@@ -105,7 +91,7 @@ def cursor_of(kind: str) -> Any:
     async def read(request: Request, service: Service) -> dict[str, Any] | None:
         text = request.query_params.get("cursor")
         if text is None:
-            text = await _text_in_body(request, "cursor")
+            text = await text_in_body(request, "cursor")
         if text is None:
             return None
         return service.signer.read_cursor(text, cursor_scope(service.principal.tenant, kind))

@@ -7,11 +7,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from query_service.errors import ForeignTokenError, NotFreshEnoughError, ServerUnavailableError
-from query_service.freshness import Demand
+from query_service.errors import ServerUnavailableError
 from query_service.metrics import QueryMetrics
 from query_service.polls import Poll
 from query_service.replicas import PATIENCE_SECONDS, ReadServer
+from shared.freshness import Demand, ForeignTokenError, NotFreshEnoughError
 
 _TRIES_PER_SERVER = 2
 _PRIMARY_AFTER_SECONDS = 0.05

@@ -14,12 +14,12 @@ from typing import Any, Literal
 
 from query_service.binding import Binder, binder
 from query_service.catalogue import LiveCollection
-from query_service.filter_sql import filter_sql
 from query_service.parts import DEFAULT_MAX_ANSWER_BYTES, Include
 from query_service.records import RECORD_COLUMNS, StoredVector, parts_sql, stored_vector
-from query_service.snapshot import Reading, snapshot_of
 from shared.postgres import Connection
 from shared.read_model.conditions import EVERYTHING, Filter
+from shared.read_model.filter_sql import filter_sql
+from shared.read_model.snapshot import Reading, snapshot_of
 from shared.tokens import MalformedCursorError
 
 OrderBy = Literal["id", "created_at"]

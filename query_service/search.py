@@ -19,16 +19,16 @@ from query_service import filtered_search
 from query_service.binding import Binder, binder
 from query_service.catalogue import LiveCollection
 from query_service.errors import DimensionMismatchError, NotFiniteError, ZeroVectorError
-from query_service.filter_sql import filter_sql
 from query_service.index_scans import filtered_scan_settings, scan_settings
 from query_service.metrics import QueryMetrics
 from query_service.parts import DEFAULT_MAX_ANSWER_BYTES, Include, check_answer_bytes, stored_text
-from query_service.snapshot import CHECKPOINTS, Reading, snapshot_of
 from shared.embedding.errors import ModelMismatchError
 from shared.embedding_input import EmbeddingFault, embedding_fault
 from shared.postgres import Connection
 from shared.read_model.conditions import EVERYTHING, Filter
+from shared.read_model.filter_sql import filter_sql
 from shared.read_model.indexed_filters import dated_part, indexed_part
+from shared.read_model.snapshot import CHECKPOINTS, Reading, snapshot_of
 from shared.read_model.tables import DISTANCE_OPERATORS
 
 MAX_K = 1_000

@@ -17,9 +17,9 @@ from query_service.errors import (
     ZeroVectorError,
 )
 from query_service.search import Hits, SearchVectors, kept_hits
-from query_service.snapshot import Reading, one_snapshot
 from shared.embedding.errors import ModelMismatchError
 from shared.postgres import Connection
+from shared.read_model.snapshot import Reading, one_snapshot
 
 _REFUSALS = (DimensionMismatchError, NotFiniteError, ZeroVectorError, ModelMismatchError)
 

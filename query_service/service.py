@@ -11,12 +11,12 @@ from query_service.catalogue import LiveCollection
 from query_service.errors import CollectionNotFoundError
 from query_service.event_reader import EventReader
 from query_service.feed import Feeds
-from query_service.freshness import Demand
 from query_service.metrics import QueryMetrics
 from query_service.query_bus import Answer, KeptQuery, Query, QueryBus, Target, resolve
-from query_service.snapshot import FoundT, Snapshot
 from shared.embedding.embedder import TextEmbedder
+from shared.freshness import Demand
 from shared.principal import Principal
+from shared.read_model.snapshot import FoundT, Snapshot
 from shared.tokens import ConsistencyToken, Signer
 
 

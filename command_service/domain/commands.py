@@ -164,6 +164,8 @@ class WriteVectors:
     creation: CreateCollection | None = None
     checked: tuple[Metric, VectorType] | None = None
     alias: str | None = None
+    leaves_out: bool = False
+    """Whether an operation that the vector's state does not allow is left out, instead of refusing all of them."""
     streams: tuple[UUID, ...] = field(init=False, compare=False)
     """The stream of each operation's vector."""
 

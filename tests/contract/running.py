@@ -51,7 +51,12 @@ async def running_services(databases: Databases, redis_url: str, models: Path) -
         "AINDUSDB_EMBEDDING_PATH": str(write_tiny_model(models / "tiny")),
     }
     async with (
-        running_process("command_service", AINDUSDB_EVENTS_DSN=databases.events_dsn, **common) as (_, command),
+        running_process(
+            "command_service",
+            AINDUSDB_EVENTS_DSN=databases.events_dsn,
+            AINDUSDB_READ_DSN=databases.command_read_dsn,
+            **common,
+        ) as (_, command),
         running_process(
             "query_service",
             AINDUSDB_READ_DSN=databases.read_reader_dsn,

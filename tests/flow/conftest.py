@@ -34,6 +34,11 @@ class Flow:
         self._tokens[:] = [*self._tokens, document["consistency_token"]][-8:]
         return document
 
+    @property
+    def token(self) -> str:
+        """Of what was written last."""
+        return self._tokens[-1]
+
     async def found(self, method: str, path: str, body: Any = None, **options: Any) -> dict[str, Any]:
         answer = await self.asked(method, path, body, **options)
         assert answer.status_code == 200, answer.text

@@ -5,13 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from query_service.errors import ForeignTokenError, NotFreshEnoughError
-from query_service.snapshot import Snapshot
+from shared.read_model.snapshot import Snapshot
 from shared.tokens import MAX_TOKENS, ConsistencyToken, MalformedTokenError, Signer, WrongDatabaseError
 
 DEFAULT_TIMEOUT_MS = 2_000
 MAX_TIMEOUT_MS = 30_000
 MAX_STALENESS_MS = 3_600_000
+
+
+class ForeignTokenError(Exception):
+    """The token is of another event log than the one that the read model is built from."""
+
+
+class NotFreshEnoughError(Exception):
+    """Positions: `expected` is the token's last, `current` how far the read model has come."""
+
+    def __init__(self, expected: int, current: int) -> None:
+        super().__init__(f"the read model is at position {current}, the token asks for {expected}")
+        self.expected = expected
+        self.current = current
 
 
 def read_tokens(signer: Signer, tenant: str, texts: Sequence[str]) -> tuple[ConsistencyToken, ...]:
