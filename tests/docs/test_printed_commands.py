@@ -26,7 +26,15 @@ _SHOWN_ADDRESS = "127.0.0.1:8000"
 
 _OF_THE_STATE = {
     f"/problems/{name}"
-    for name in ("collection-exists", "collection-not-found", "vector-exists", "vector-not-found", "model-mismatch")
+    for name in (
+        "alias-not-found",
+        "collection-aliased",
+        "collection-exists",
+        "collection-not-found",
+        "vector-exists",
+        "vector-not-found",
+        "model-mismatch",
+    )
 }
 """How an example may be refused for what is there, or not there; everything else would be its own fault."""
 
