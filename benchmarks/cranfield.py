@@ -37,7 +37,7 @@ def main() -> int:
         token = load(running, collection.name, [document.id for document in documents], embeddings)
         waited = wait_until_searchable(running, collection.name, token, asked[0])
         with Client(running.query_url) as client:
-            listed = [str(one["id"]) for one in client.vectors(collection.name, token=token)]
+            listed = [one.id for one in client.vectors(collection.name, token=token)]
         figures: dict[str, object] = {
             "documents": len(documents),
             "missing": len({document.id for document in documents} - set(listed)),

@@ -71,7 +71,7 @@ def _measure(
     recalls, seconds = [], []
     with Client(running.query_url) as client:
         for query, similarity in zip(queries, similarities, strict=True):
-            request = {"embedding": encode(query), "k": K, "filter": condition, "include": []}
+            request: dict[str, Any] = {"embedding": encode(query), "k": K, "filter": condition, "include": []}
             started = time.perf_counter()
             found = client.search(collection, **request)
             seconds.append(time.perf_counter() - started)

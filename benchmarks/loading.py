@@ -53,9 +53,7 @@ def wait_until_searchable(stack: Stack, collection: str, token: str, any_embeddi
     with Client(stack.query_url, retries=PATIENCE) as client:
         while True:
             try:
-                client.search(
-                    collection, embedding=encode(any_embedding), k=1, consistency_token=token, timeout_ms=20_000
-                )
+                client.search(collection, embedding=encode(any_embedding), k=1, token=token, timeout_ms=20_000)
             except ProblemError as error:
                 if time.monotonic() - started > CATCH_UP_SECONDS:
                     raise

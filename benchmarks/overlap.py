@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +21,7 @@ def overlap_at_10(stack: Stack, collection: str, queries: Float32Array, token: s
     seconds: list[float] = []
     with Client(stack.query_url) as client:
         for number, query in enumerate(queries):
-            request = {"embedding": encode(query), "k": K, "include": [], "consistency_token": token}
+            request: dict[str, Any] = {"embedding": encode(query), "k": K, "include": [], "token": token}
             started = time.perf_counter()
             found = client.search(collection, **request)
             seconds.append(time.perf_counter() - started)

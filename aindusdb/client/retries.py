@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
+from aindusdb.client.errors import ClientError, ProblemError, UnreachableError
+
 TRANSIENT_STATUSES = frozenset({502, 503, 504})
 FINAL_PROBLEMS = frozenset({"not-fresh-enough"})
 """503 too, but the service has waited already, for as long as the caller wanted."""
@@ -25,6 +27,13 @@ class RetryPolicy:
         doubled = min(self.first_pause_seconds * 2.0 ** min(failures - 1, 20), self.longest_pause_seconds)
         spread = doubled * random.uniform(0.5, 1.0)  # noqa: S311
         return max(spread, retry_after_seconds or 0.0)
+
+
+def may_pass(failure: ClientError) -> bool:
+    """Whether the same request may succeed a little later."""
+    if isinstance(failure, ProblemError):
+        return is_transient(failure.status, failure.name)
+    return isinstance(failure, UnreachableError)
 
 
 def is_transient(status: int, problem: str) -> bool:

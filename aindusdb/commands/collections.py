@@ -1,4 +1,4 @@
-"""`aindusdb collections`: list, get, create, update, delete."""
+"""`aindusdb collections`: list, show, create, update, delete."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def register(app: typer.Typer) -> None:
             typer.echo("There are no collections yet.")
 
     @group.command()
-    def get(name: NameArgument, url: UrlOption = None, as_json: JsonOption = False) -> None:
+    def show(name: NameArgument, url: UrlOption = None, as_json: JsonOption = False) -> None:
         """Show one collection."""
         with refusals(), Client(service_url(url)) as client:
             found = client.collection(name)
@@ -111,7 +111,7 @@ def register(app: typer.Typer) -> None:
         with refusals(), Client(service_url(url)) as client:
             deleted = client.delete_collection(name)
         if as_json:
-            print_json(deleted)
+            print_json(deleted.model_dump(mode="json"))
         else:
             typer.echo(f"Deleted {name}")
 
@@ -126,7 +126,7 @@ def _show(collection: DescribedCollection, as_json: bool) -> None:
         print_json(collection.model_dump(mode="json"))
         return
     table = Table(box=None, show_header=False, pad_edge=False)
-    for key, value in collection.model_dump(mode="json", exclude_none=True).items():
+    for key, value in collection.model_dump(mode="json", exclude_none=True, exclude={"freshness"}).items():
         shown = _index_text(collection) if key == "index" else printable(_text(value))
         table.add_row(Text(key, style="dim"), Text(shown, overflow="fold"))
     Console(highlight=False).print(table)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import typer
 
-from aindusdb.commands import collections, events, importing, searching
+from aindusdb.commands import collections, events, exporting, importing, searching, vectors
 
 
 def register(app: typer.Typer) -> None:
     collections.register(app)
     importing.register(app)
+    exporting.register(app)
+    vectors.register(app)
     searching.register(app)
     events.register(app)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from aindusdb.client import FeedEvent
 from aindusdb.commands.output import printable
 from events_schema.base import RecordedEvent
 
@@ -38,6 +39,21 @@ def as_line(event: RecordedEvent) -> str:
         f"v{event.version}",
         str(event.metadata.get("actor", "")),
         *(_size(one) for one in data.get("embeddings") or ()),
+    ]
+    return "  ".join(printable(part) for part in parts)
+
+
+def feed_line(event: FeedEvent) -> str:
+    """Position, time, type, collection, id, version, actor, what was changed."""
+    parts = [
+        f"{event.position:>9}",
+        event.timestamp.isoformat(timespec="milliseconds"),
+        f"{event.event_type:<17}",
+        event.collection_id,
+        event.id or "",
+        f"v{event.version}",
+        event.actor or "",
+        ",".join(event.changed),
     ]
     return "  ".join(printable(part) for part in parts)
 

@@ -1,10 +1,11 @@
-"""`aindusdb events`: the event log as it is written, read from its database."""
+"""`aindusdb events`: `tail` reads the event log from its database, `feed` follows the change feed over HTTP."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 from uuid import UUID
@@ -12,15 +13,17 @@ from uuid import UUID
 import asyncpg
 import typer
 
+from aindusdb.client import Client, RetryPolicy
 from aindusdb.commands import parked
 from aindusdb.commands.event_filters import EventFilter, before_last, matching_events
-from aindusdb.commands.event_lines import as_json, as_line
-from aindusdb.commands.output import CommandRefusedError, JsonOption, print_json, refusals
+from aindusdb.commands.event_lines import as_json, as_line, feed_line
+from aindusdb.commands.output import CommandRefusedError, JsonOption, UrlOption, print_json, refusals, service_url
 from events_schema.base import RecordedEvent
 from shared.event_log import APPEND_CHANNEL, LogCorruptionError
 from shared.postgres import CONNECTION_LOST, Connection, connect_uncached, is_pooled
 
 DEFAULT_COUNT = 20
+FEED_PATIENCE = RetryPolicy(patience_seconds=120.0)
 POLL_INTERVAL_SECONDS = 1.0
 """A notification wakes the reader at once; polling covers those that are lost."""
 
@@ -46,6 +49,34 @@ def register(app: typer.Typer) -> None:
         tailing = _Tail(EventFilter(collection, event_type), after, limit, follow, as_json)
         with refusals(), suppress(KeyboardInterrupt):
             asyncio.run(tailing.run(events_dsn(data_dir.absolute())))
+
+    @group.command()
+    def feed(
+        after: Annotated[
+            str | None, typer.Option(help="Begin behind this position, or behind this message; by default now.")
+        ] = None,
+        limit: Annotated[int | None, typer.Option(min=1, help="End after so many events.")] = None,
+        collection: Annotated[str | None, typer.Option(help="Only events of the collection of this name.")] = None,
+        collection_id: Annotated[UUID | None, typer.Option(help="Only events of the collection with this id.")] = None,
+        event_type: Annotated[
+            list[str] | None, typer.Option("--type", help="Only events of this type; may be given several times.")
+        ] = None,
+        url: UrlOption = None,
+        as_json: JsonOption = False,
+    ) -> None:
+        """Follow the change feed until Ctrl-C. Broken connections are made anew; no event is left out or doubled."""
+        with refusals(), suppress(KeyboardInterrupt), Client(service_url(url), retries=FEED_PATIENCE) as client:
+            events = client.events(
+                after=after,
+                collection=collection,
+                collection_id=None if collection_id is None else str(collection_id),
+                types=event_type or (),
+            )
+            for event in islice(events, limit):
+                if as_json:
+                    print_json(event.model_dump(mode="json"))
+                else:
+                    typer.echo(feed_line(event))
 
 
 def events_dsn(data_dir: Path) -> str:

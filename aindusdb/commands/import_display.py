@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from types import TracebackType
-from typing import Protocol, Self, TypeVar
+from typing import Literal, Protocol, Self, TypeVar
 
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     DownloadColumn,
+    MofNCompleteColumn,
     Progress,
     ProgressColumn,
     Task,
@@ -35,28 +36,32 @@ _EVERY_LINES = 500
 
 
 class _LinesPerSecond(ProgressColumn):
+    def __init__(self, noun: str) -> None:
+        super().__init__()
+        self._noun = noun
+
     def render(self, task: Task) -> Text:
         elapsed = task.elapsed or 0.0
         lines = task.fields["lines"]
-        return Text(f"{lines / elapsed:,.0f} lines/s" if elapsed > 0.5 else "")
+        return Text(f"{lines / elapsed:,.0f} {self._noun}s/s" if elapsed > 0.5 else "")
 
 
 class ImportDisplay:
     """Nothing moves where standard error is no terminal."""
 
-    def __init__(self, total_bytes: int) -> None:
+    def __init__(self, total: int, measure: Literal["bytes", "rows"], noun: str) -> None:
         console = Console(stderr=True, highlight=False)
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
-            DownloadColumn(),
-            _LinesPerSecond(),
+            DownloadColumn() if measure == "bytes" else MofNCompleteColumn(),
+            _LinesPerSecond(noun),
             TimeRemainingColumn(),
             console=console,
             transient=True,
             disable=not console.is_terminal,
         )
-        self._total_bytes = total_bytes
+        self._total = total
         self._task: TaskID | None = None
         self._first_line = 0
         self._doing = ""
@@ -74,7 +79,7 @@ class ImportDisplay:
         if self._task is not None:
             self._progress.remove_task(self._task)
         self._first_line, self._doing = line, doing
-        self._task = self._progress.add_task(doing, total=self._total_bytes, completed=end, lines=0)
+        self._task = self._progress.add_task(doing, total=self._total, completed=end, lines=0)
 
     def advance(self, *, end: int, line: int) -> None:
         if self._task is not None:

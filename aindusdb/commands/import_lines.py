@@ -1,4 +1,4 @@
-"""The lines of an import file: read in constant memory, held against the service's own rules."""
+"""The lines of an import: read in constant memory, held against the service's own rules."""
 
 from __future__ import annotations
 
@@ -21,22 +21,29 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """Line `number`, from 1, lies at bytes `start` to `end` of the file. `text` is None beyond `MAX_LINE_BYTES`."""
+    """Line `number`, from 1, lies at bytes `start` to `end` of the file. `text` is None beyond `MAX_LINE_BYTES`.
+
+    `is_made`: it is the JSON of a row of a file that has no lines, and lies at rows `start` to `end`. `fault` says why
+    no JSON could be made of it.
+    """
 
     number: int
     start: int
     end: int
     text: bytes | None
+    is_made: bool = False
+    fault: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class BadLine:
-    """Where it lies, and the rule it breaks as a sentence."""
+    """Where it lies, and the rule it breaks as a sentence. `text` is kept of a line that the file does not hold."""
 
     number: int
     start: int
     end: int
     rule: str
+    text: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,21 +96,23 @@ def _rest_of_line(file: BinaryIO) -> int:
 
 
 def read_operation(line: Line, rules: LineRules) -> Operation | BadLine:
-    if line.text is None:
-        return _bad(line, f"a line has at most {MAX_LINE_BYTES:,} bytes")
+    if line.fault is not None:
+        return bad(line, line.fault)
+    if line.text is None or len(line.text) > MAX_LINE_BYTES + 1:
+        return bad(line, f"a line has at most {MAX_LINE_BYTES:,} bytes")
     try:
         value = parse_json(line.text)
     except MalformedJsonError as error:
-        return _bad(line, f"not valid JSON: {error}")
+        return bad(line, f"not valid JSON: {error}")
     if not isinstance(value, dict):
-        return _bad(line, "a line is one JSON object")
+        return bad(line, "a line is one JSON object")
     try:
         vector = CreateVectorRequest.model_validate(value)
     except ValidationError as error:
-        return _bad(line, _first_fault(error))
+        return bad(line, _first_fault(error))
     fault = _text_fault(vector.content) if vector.embedding is None else _embedding_fault(vector.embedding, rules)
     if fault is not None:
-        return _bad(line, fault)
+        return bad(line, fault)
     vector_id = vector.id if vector.id is not None else str(uuid5(rules.file_id, str(line.number)))
     body: dict[str, Any] = {"op": "upsert", "id": vector_id, "metadata": vector.metadata}
     if vector.embedding is not None:
@@ -128,8 +137,8 @@ def _text_fault(content: str | None) -> str | None:
     return None if content and content.strip() else "/content: a blank content cannot be embedded"
 
 
-def _bad(line: Line, rule: str) -> BadLine:
-    return BadLine(line.number, line.start, line.end, rule)
+def bad(line: Line, rule: str) -> BadLine:
+    return BadLine(line.number, line.start, line.end, rule, line.text if line.is_made else None)
 
 
 def _first_fault(error: ValidationError) -> str:

@@ -1,4 +1,4 @@
-"""The file of rejects: the skipped lines as they were, to be corrected and imported on their own."""
+"""The file of rejects: the skipped lines as they were, rows as JSON, to be corrected and imported on their own."""
 
 from __future__ import annotations
 
@@ -46,6 +46,9 @@ class Rejects:
         if self._file is None or self._source is None:
             return
         for line in lines:
+            if line.text is not None:
+                self._file.write(line.text + b"\n")
+                continue
             self._source.seek(line.start)
             left = line.end - line.start
             last = b""

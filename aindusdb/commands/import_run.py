@@ -1,4 +1,4 @@
-"""Sends the batches of a file, up to two at a time, and moves the progress behind them."""
+"""Sends the batches of a file, a few at a time, and moves the progress behind them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from dataclasses import dataclass
 
 from aindusdb.client import Client, ClientError, ProblemError
 from aindusdb.commands.import_batches import Batch, idempotency_key
-from aindusdb.commands.import_lines import BadLine, Operation
+from aindusdb.commands.import_lines import BadLine, Operation, bad
 from aindusdb.commands.import_progress import ImportProgress, SkippedLine
 from aindusdb.commands.import_rejects import Rejects
 
-REQUESTS_IN_FLIGHT = 2
 _POINTER = re.compile(r"/operations/(\d+)(/.*)?\Z")
 
 
@@ -22,7 +21,7 @@ class LinesRefusedError(Exception):
     """The service refused lines, and the import is to stop at the first."""
 
     def __init__(self, lines: list[BadLine]) -> None:
-        super().__init__(f"the service refused line {lines[0].number}: {lines[0].rule}")
+        super().__init__(f"the service refused {lines[0].number}: {lines[0].rule}")
         self.lines = lines
 
 
@@ -47,6 +46,7 @@ class ImportRun:
         rejects: Rejects,
         *,
         skips_bad_lines: bool,
+        in_flight: int,
         acknowledged: Callable[[ImportProgress], None],
     ) -> None:
         self._client = client
@@ -55,6 +55,7 @@ class ImportRun:
         self._rejects = rejects
         self._skips_bad_lines = skips_bad_lines
         self._acknowledged = acknowledged
+        self._most_in_flight = in_flight
         self._in_flight: deque[tuple[Batch, Future[Sent]]] = deque()
 
     def send_all(self, batches: Iterable[Batch]) -> None:
@@ -63,7 +64,7 @@ class ImportRun:
             LinesRefusedError: if bad lines are not skipped.
             ClientError: a batch failed for another reason than its lines.
         """
-        with ThreadPoolExecutor(REQUESTS_IN_FLIGHT, thread_name_prefix="import") as threads:
+        with ThreadPoolExecutor(self._most_in_flight, thread_name_prefix="import") as threads:
             try:
                 for batch in batches:
                     self._make_room_for(batch)
@@ -77,7 +78,7 @@ class ImportRun:
     def _make_room_for(self, batch: Batch) -> None:
         """Batches that share an id go one after the other, so that the later line wins."""
         while self._in_flight and (
-            len(self._in_flight) >= REQUESTS_IN_FLIGHT or any(batch.ids & flying.ids for flying, _ in self._in_flight)
+            len(self._in_flight) >= self._most_in_flight or any(batch.ids & flying.ids for flying, _ in self._in_flight)
         ):
             self._settle_oldest()
 
@@ -143,5 +144,5 @@ def refused_operations(problem: ProblemError, operations: list[Operation]) -> di
         index = int(address[1])
         line = operations[index].line
         rule = f"{address[2] or ''}: {error.get('detail', problem)}".removeprefix(": ")
-        found.setdefault(index, BadLine(line.number, line.start, line.end, rule))
+        found.setdefault(index, bad(line, rule))
     return found

@@ -48,31 +48,31 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Search a collection by a text or by an embedding."""
         with refusals():
-            request: dict[str, Any] = {
-                **_origin(query, vector, vector_file),
-                "k": k,
-                "include": ["content", "metadata"],
-            }
-            if where is not None:
-                request["filter"] = _json(where, "--filter")
-            if exact:
-                request["exact"] = True
-            if ef_search is not None:
-                request["ef_search"] = ef_search
-            if token is not None:
-                request["consistency_token"] = token
+            origin = _origin(query, vector, vector_file)
+            wanted = None if where is None else _filter(where)
             with Client(service_url(url)) as client:
-                answer = client.search(collection, **request)
+                answer = client.search(
+                    collection,
+                    embedding=None if isinstance(origin, str) else origin,
+                    query=origin if isinstance(origin, str) else None,
+                    k=k,
+                    filter=wanted,
+                    exact=exact or None,
+                    ef_search=ef_search,
+                    include=["content", "metadata"],
+                    token=token,
+                )
         if as_json:
             print_json(answer.model_dump(mode="json"))
         else:
             _print_hits(answer)
 
 
-def _origin(query: str | None, vector: str | None, file: Path | None) -> dict[str, Any]:
+def _origin(query: str | None, vector: str | None, file: Path | None) -> str | list[float]:
+    """The text or the embedding to look for."""
     if sum(one is not None for one in (query, vector, file)) != 1:
         raise CommandRefusedError("Say what to look for by --query, --vector or --vector-file, one of them.")
-    return {"embedding": encode_embedding(_embedding(vector, file))} if query is None else {"query": query}
+    return _embedding(vector, file) if query is None else query
 
 
 def _embedding(vector: str | None, file: Path | None) -> list[float]:
@@ -91,6 +91,13 @@ def _embedding(vector: str | None, file: Path | None) -> list[float]:
     except ValueError as error:
         raise CommandRefusedError(f"{origin}: {error}") from error
     return numbers
+
+
+def _filter(text: str) -> dict[str, Any]:
+    document = _json(text, "--filter")
+    if not isinstance(document, dict):
+        raise CommandRefusedError("--filter is not a JSON object.")
+    return document
 
 
 def _json(text: str, origin: str) -> Any:

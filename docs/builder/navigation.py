@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 _BELOW: Mapping[str, Sequence[tuple[str, Sequence[str]]]] = {
     "index": (
-        ("Use it", ("quickstart", "concepts/README", "api/README", "problems/README")),
+        ("Use it", ("quickstart", "clients/README", "concepts/README", "api/README", "problems/README")),
         ("Run it", ("operations/README",)),
         ("How it is made", ("architecture", "decisions/README")),
     ),
@@ -27,6 +27,7 @@ _BELOW: Mapping[str, Sequence[tuple[str, Sequence[str]]]] = {
             ),
         ),
     ),
+    "clients/README": (("", ("python", "command-line")),),
     "api/README": (("", ("collections", "aliases", "vectors", "history", "health")),),
     "operations/README": (("", ("settings", "metrics", "databases", "replay", "kafka", "pgbouncer", "backups")),),
     "problems/README": (("", ("*",)),),

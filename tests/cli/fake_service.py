@@ -43,7 +43,7 @@ class FakeService:
         parts = path.partition("?")[0].removeprefix("/api/v1/").split("/")
         match method, parts:
             case "GET", ["collections"]:
-                return 200, {"items": list(self.collections.values()), "next_cursor": None, "freshness": {}}, {}
+                return 200, {"items": list(self.collections.values()), "next_cursor": None}, {}
             case "POST", ["collections"]:
                 if body["name"] in self.collections:
                     return 409, problem(409, "collection-exists", "it exists"), {}
@@ -55,7 +55,7 @@ class FakeService:
             case "GET", ["collections", name]:
                 return 200, self.collections[name], {}
             case "DELETE", ["collections", name]:
-                return 200, self.collections.pop(name), {}
+                return 200, {**self.collections.pop(name), "position": 2, "consistency_token": "token-delete"}, {}
             case "POST", ["collections", _, "vectors", "batch"]:
                 return self._batch(body["operations"], key)
             case "POST", ["collections", _, "vectors", "search"]:

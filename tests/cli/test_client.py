@@ -51,28 +51,31 @@ def test_a_read_is_repeated_while_the_service_is_overloaded() -> None:
     assert len(answers.requests) == 3
 
 
-def test_creating_a_collection_is_not_repeated() -> None:
-    answers = Answers(overloaded())
-    with client_of(answers) as client, pytest.raises(ProblemError):
-        client.create_collection("a", dimension=3)
-    assert len(answers.requests) == 1
+def test_every_write_is_repeated_under_the_key_of_its_first_attempt() -> None:
+    writes: list[Callable[[Client], object]] = [
+        lambda client: client.create("a", embedding=[1.0]),
+        lambda client: client.put("a", "x", embedding=[1.0]),
+        lambda client: client.patch("a", "x", content=None),
+        lambda client: client.delete("a", "x"),
+        lambda client: client.restore("a", "x", 1),
+    ]
+    written = {"id": "x", "version": 1, "position": 1, "consistency_token": "t"}
+    keys = set()
+    for write in writes:
+        answers = Answers(overloaded(), httpx.ReadError("broken"), httpx.Response(200, json=written))
+        with client_of(answers) as client:
+            write(client)
+        [key] = {request.headers["Idempotency-Key"] for request in answers.requests}
+        [body] = {request.content for request in answers.requests}
+        assert b"content" not in body or b'"content":null' in body
+        keys.add(key)
+    assert len(keys) == len(writes)
 
 
-@pytest.mark.parametrize(
-    ("operation", "key"), [({"op": "upsert", "id": "a"}, None), ({"op": "create", "id": "a"}, "key")]
-)
-def test_a_batch_that_is_safe_to_repeat_is_repeated(operation: dict[str, str], key: str | None) -> None:
-    answers = Answers(httpx.ReadError("broken"), httpx.Response(200, json=BATCH))
-    with client_of(answers) as client:
-        client.write_batch("a", [operation], idempotency_key=key)
-    assert [request.headers.get("Idempotency-Key") for request in answers.requests] == [key, key]
-
-
-@pytest.mark.parametrize("operation", [{"op": "create"}, {"op": "patch"}, {"op": "upsert", "if_version": 1}])
-def test_a_batch_that_is_not_safe_to_repeat_is_sent_once(operation: dict[str, object]) -> None:
+def test_an_import_from_an_iterator_is_sent_once() -> None:
     answers = Answers(httpx.ReadError("broken"))
     with client_of(answers) as client, pytest.raises(UnreachableError):
-        client.write_batch("a", [operation])
+        client.import_lines("a", iter([b"{}"]))
     assert len(answers.requests) == 1
 
 

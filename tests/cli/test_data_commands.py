@@ -14,13 +14,13 @@ def test_collections_are_created_listed_shown_and_deleted(invoke: Invoke, servic
     created = invoke("collections", "create", "a", "--dimension", "3", "--json")
     assert json.loads(created.stdout)["consistency_token"] == "token-create"
     assert [one["name"] for one in json.loads(invoke("collections", "list", "--json").stdout)] == ["a"]
-    assert "hnsw m=16" in invoke("collections", "get", "a").stdout
+    assert "hnsw m=16" in invoke("collections", "show", "a").stdout
     assert invoke("collections", "delete", "a").exit_code == 0
     assert service.collections == {}
 
 
 def test_a_refusal_is_one_sentence_and_exit_code_1(invoke: Invoke) -> None:
-    done = invoke("collections", "get", "nothing", "--json")
+    done = invoke("collections", "show", "nothing", "--json")
     assert done.exit_code == 1
     assert done.stdout == ""
     assert done.stderr == "there is no collection 'nothing'\n"

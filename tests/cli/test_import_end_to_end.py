@@ -50,7 +50,7 @@ def test_a_killed_import_is_completed_by_the_same_command(stack: StackUnderTest,
     report = json.loads(second.stdout)
     assert report["created"] + report["unchanged"] == LINES
     with Client(url) as client:
-        listed = [one["id"] for one in client.vectors("a", token=report["consistency_token"], timeout_ms=30_000)]
+        listed = [one.id for one in client.vectors("a", token=report["consistency_token"], timeout_ms=30_000)]
     assert len(listed) == len(set(listed)) == LINES
 
 

@@ -1,0 +1,1 @@
+"""Generated from `asynchronous` by `python -m clients.synchronous write`: change that one."""

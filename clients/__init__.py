@@ -1,0 +1,1 @@
+"""What clients are made from: the committed OpenAPI documents, and the programs that generate clients' code."""

@@ -1,0 +1,206 @@
+"""Both clients against the running product, killed processes included."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from aindusdb.client import AsyncClient, Client, Event, FeedEvent, Vector, frame_of, vectors_of, vectors_of_frame
+from aindusdb.client import errors as refusals
+from aindusdb.commands import data
+from tests.client.either import PATIENCE, either
+from tests.projector.projecting import until
+from tests.stack.running import StackUnderTest
+
+DIMENSION = 8
+KINDS = ("synchronous", "asynchronous")
+PARTS = ("content", "metadata", "embedding")
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[StackUnderTest]:
+    with tempfile.TemporaryDirectory(prefix="aindusdb-client-") as folder:
+        under_test = StackUnderTest(Path(folder) / "data", module="aindusdb")
+        under_test.up()
+        yield under_test
+        under_test.remove()
+
+
+@pytest.fixture(scope="module")
+def url(stack: StackUnderTest) -> str:
+    return f"http://127.0.0.1:{stack.port}"
+
+
+def numbers(count: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+    return np.random.default_rng(count).standard_normal((count, DIMENSION)).astype(np.float32)
+
+
+async def listed(items: Any) -> list[Any]:
+    return [one async for one in items]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_vector_is_written_read_changed_and_brought_back(kind: str, url: str) -> None:
+    [embedding] = numbers(1)
+    async with either(kind, url) as client:
+        assert (await client.health()).status == "alive"
+        assert (await client.ready()).status == "ready"
+        created = await client.create_collection(kind, dimension=DIMENSION, index={"kind": "none"})
+        with pytest.raises(refusals.CollectionExistsError) as exists:
+            await client.create_collection(kind, dimension=DIMENSION)
+        assert exists.value.request_id
+        session = client.session()
+        await session.put(kind, "a", embedding=embedding, content="first", metadata={"lang": "en"})
+        await session.patch(kind, "a", content=None, metadata={"year": 1958}, if_version=1)
+        found = await session.get(kind, "a", include=["metadata", "embedding", "content"])
+        assert (found.version, found.content, found.metadata) == (2, None, {"lang": "en", "year": 1958})
+        assert found.embedding.dtype == np.float32
+        assert (found.embedding == embedding).all(), "bit for bit"
+        assert (await session.get(kind, "a", version=1)).content == "first"
+        with pytest.raises(refusals.VersionMismatchError) as moved:
+            await session.put(kind, "a", embedding=embedding, if_version=1)
+        assert (moved.value.expected, moved.value.current) == (1, 2)
+        await session.delete(kind, "a")
+        with pytest.raises(refusals.VectorNotFoundError):
+            await session.get(kind, "a")
+        restored = await session.restore(kind, "a", 1)
+        assert restored.version == 4
+        assert (await session.get(kind, "a")).content == "first"
+        events: list[Event] = await listed(session.history(kind, "a", include=["embedding"], page_size=1))
+        assert [one.version for one in events] == [1, 2, 3, 4]
+        brought = events[0].embedding
+        assert brought is not None
+        assert (brought == embedding).all()
+        await session.update_collection(kind, description="described")
+        assert (await session.collection(kind)).description == "described"
+        assert kind in [one.name for one in await listed(session.collections())]
+        await session.delete_collection(kind)
+        back = await session.restore_collection(kind, created.collection_id)
+        assert (back.restored, back.next_cursor) == (1, None)
+        assert (await session.get(kind, "a")).content == "first"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_many_vectors_go_in_and_out_as_arrays_frames_and_lines(kind: str, url: str) -> None:
+    name, embeddings = f"many-{kind}", numbers(2_500)
+    ids = [f"v{number:04}" for number in range(len(embeddings))]
+    metadata = [{"half": number % 2} for number in range(len(embeddings))]
+    async with either(kind, url) as client:
+        await client.create_collection(name, dimension=DIMENSION, index={"kind": "none"})
+        session = client.session()
+        for expected in ((2_500, 0), (0, 2_500)):
+            done = await session.put_many(name, vectors_of(ids, embeddings, metadata=metadata))
+            assert (done.created, done.unchanged) == expected
+        found = await listed(session.vectors(name, include=["embedding"], page_size=1_000))
+        assert [one.id for one in found] == ids
+        assert (np.stack([one.embedding for one in found]) == embeddings).all()
+        answer = await session.search(name, embedding=embeddings[7], k=3, filter={"half": 1}, explain=True)
+        assert answer.hits[0].id == "v0007"
+        assert answer.explain is not None
+        assert "v0007" not in [one.id for one in (await session.search(name, id="v0007", k=3)).hits]
+        assert (await session.count(name, filter={"half": 0})).count == 1_250
+        contents: list[Any] = ["a", None, "c"]
+        frame = frame_of(found[:3]).assign(content=contents, lang="en")
+        rows = list(vectors_of_frame(frame, metadata=["lang"]))
+        assert (await session.put_many(name, rows)).updated == 3
+        assert (await session.get(name, "v0000")).metadata == {"lang": "en"}
+        lines = [Vector("new", embeddings[0]), {"id": "bad"}, b'{"embedding": "AAAA"}']
+        report = await session.import_lines(name, lines)
+        assert (report.created, report.failed) == (1, 2)
+        assert (await session.get(name, "new")).version == 1, "the session covers what it imported"
+
+
+async def test_a_feed_goes_on_where_it_was_when_the_service_is_killed(stack: StackUnderTest, url: str) -> None:
+    async with AsyncClient(url, retries=PATIENCE) as client:
+        created = await client.create_collection("fed", dimension=DIMENSION)
+        heard: list[FeedEvent] = []
+        async for event in client.events(after=created.position - 1, collection_id=created.collection_id):
+            heard.append(event)
+            if len(heard) == 20:
+                break
+            if len(heard) == 8:
+                psutil.Process(stack.pid("Query service")).kill()
+            await client.put("fed", f"v{len(heard)}", embedding=numbers(1)[0])
+        assert [one.id for one in heard] == [None, *(f"v{number}" for number in range(1, 20))]
+        resumed = client.events(after=heard[-2].message_id, collection_id=created.collection_id)
+        assert (await anext(resumed)).position == heard[-1].position
+
+
+async def test_writes_are_repeated_through_kills_and_nothing_is_doubled(stack: StackUnderTest, url: str) -> None:
+    [embedding] = numbers(1)
+    async with AsyncClient(url, retries=PATIENCE) as client:
+        await client.create_collection("killed", dimension=DIMENSION)
+        session = client.session()
+
+        async def write(worker: int) -> list[str]:
+            return [
+                (await session.create("killed", embedding=embedding, metadata={"worker": worker, "n": n})).id
+                for n in range(60)
+            ]
+
+        async def are_there(count: int) -> bool:
+            found: int = (await session.count("killed")).count
+            return found >= count
+
+        async def kill() -> None:
+            for target in (100, 300):
+                await until(partial(are_there, target), "they are not written")
+                psutil.Process(stack.pid("Command service")).kill()
+
+        *written, _ = await asyncio.gather(*(write(worker) for worker in range(8)), kill())
+        ids = [one for each in written for one in each or ()]
+        stored = await listed(session.vectors("killed"))
+        assert sorted(ids) == [one.id for one in stored], "acknowledged and stored are the same"
+        origins = Counter((one.metadata["worker"], one.metadata["n"]) for one in stored)
+        assert len(origins) == 8 * 60
+        assert set(origins.values()) == {1}
+
+
+def test_what_is_exported_is_imported_as_it_was(url: str, tmp_path: Path) -> None:
+    app = typer.Typer(pretty_exceptions_enable=False)
+    data.register(app)
+
+    def run(*arguments: str) -> Any:
+        done = CliRunner().invoke(app, [*arguments, "--url", url, "--json"])
+        assert done.exit_code == 0, done.output
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    with Client(url, retries=PATIENCE) as client:
+        client.create_collection("exported", dimension=DIMENSION, index={"kind": "none"})
+        embeddings = numbers(1_500)
+        vectors = [
+            Vector(f"v{n:04}", one, f"text {n}" if n % 3 else None, {"n": n}) for n, one in enumerate(embeddings)
+        ]
+        written = client.put_many("exported", vectors)
+        assert written.consistency_token is not None
+        before = list(client.vectors("exported", include=PARTS, token=written.consistency_token))
+        for kind in ("jsonl", "parquet"):
+            file = str(tmp_path / f"vectors.{kind}")
+            run("export", file, "--collection", "exported", "--token", written.consistency_token)
+            [report] = run("import", file, "--collection", f"from-{kind}", "--create")
+            assert report["created"] == len(before)
+            after = client.vectors(f"from-{kind}", include=PARTS, token=report["consistency_token"])
+            for one, other in zip(before, after, strict=True):
+                assert (one.id, one.content, one.metadata) == (other.id, other.content, other.metadata)
+                assert one.embedding is not None
+                assert other.embedding is not None
+                assert (one.embedding == other.embedding).all()
+    [event] = run("events", "feed", "--after", "0", "--limit", "1")
+    assert event["position"] == 1
+    [vector] = run("vectors", "get", "v0001", "--collection", "exported")
+    assert vector["content"] == "text 1"
+    assert [one["version"] for one in run("vectors", "history", "v0001", "--collection", "exported")] == [1]
+    [restored] = run("vectors", "restore", "v0001", "--collection", "exported", "--version", "1")
+    assert restored["version"] == 1, "it is as it was already"
