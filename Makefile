@@ -7,11 +7,12 @@ BIN := $(VENV)/bin
 PORT ?= 8000
 ROUNDS ?= 40
 OPERATIONS ?= 100000
+CASES ?= 2000
 BENCHMARKS ?= write_path lag kafka_lag kafka_batches projectors idle text cranfield recall filtered memory
 export PYTHONSAFEPATH := 1
 export UV_LINK_MODE ?= copy
 
-.PHONY: help up test test-all test-crash test-consistency check docs bench lock format clean
+.PHONY: help up test test-all test-crash test-consistency test-api check docs bench lock format clean
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +54,9 @@ test-crash: $(VENV)/.dev ## kill processes under load, ROUNDS times; nothing ack
 
 test-consistency: $(VENV)/.dev ## OPERATIONS reads and writes while servers lag and die; no answer may break a promise
 	@$(BIN)/python -m tests.consistency --operations $(OPERATIONS)
+
+test-api: $(VENV)/.dev ## CASES requests to each service, made up from its OpenAPI document; each is answered as it says
+	@$(BIN)/python -m tests.contract --cases $(CASES)
 
 check: $(VENV)/.dev ## lint, types, import rules, schemas, documentation
 	@$(BIN)/ruff check .
