@@ -65,6 +65,7 @@ check: $(VENV)/.dev ## lint, types, import rules, schemas, documentation
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m events_schema.schemas check
 	@$(BIN)/python -m clients.synchronous check
+	@$(BIN)/python -m clients.openapi check
 	@$(BIN)/python -m docs.builder
 
 docs: $(VENV)/.dev ## the documentation as a site in site/, every link checked

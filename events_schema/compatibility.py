@@ -23,13 +23,17 @@ _Schema = dict[str, Any]
 _Seen = frozenset[tuple[str, str]]
 
 
-def incompatibilities(old: _Schema, new: _Schema) -> list[str]:
-    """What the old schema accepts and the new one does not, or reads otherwise, as sentences with the place.
+def incompatibilities(
+    old: _Schema, new: _Schema, *, old_root: _Schema | None = None, new_root: _Schema | None = None
+) -> list[str]:
+    """What the old schema accepts and the new one does not, or reads otherwise, as sentences with the place. The roots
+    are the documents that references point into; by default the schemas themselves.
 
     Knows the keywords that pydantic writes. Where it cannot tell, it complains: a false alarm costs a look, a
     missed change costs events.
     """
-    return list(_Comparison(old, new).of(old, new, "", frozenset()))
+    comparison = _Comparison(old if old_root is None else old_root, new if new_root is None else new_root)
+    return list(comparison.of(old, new, "", frozenset()))
 
 
 class _Comparison:

@@ -27,7 +27,7 @@ _BELOW: Mapping[str, Sequence[tuple[str, Sequence[str]]]] = {
             ),
         ),
     ),
-    "clients/README": (("", ("python", "command-line")),),
+    "clients/README": (("", ("python", "command-line", "typescript")),),
     "api/README": (("", ("collections", "aliases", "vectors", "history", "health")),),
     "operations/README": (("", ("settings", "metrics", "databases", "replay", "kafka", "pgbouncer", "backups")),),
     "problems/README": (("", ("*",)),),
