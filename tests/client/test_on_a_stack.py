@@ -8,6 +8,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from aindusdb.client import AsyncClient, Client, Event, FeedEvent, Vector, frame
 from aindusdb.client import errors as refusals
 from aindusdb.commands import data
 from tests.client.either import PATIENCE, either
+from tests.command.tcp_proxy import Cut, cutting_proxy
 from tests.projector.projecting import until
 from tests.stack.running import StackUnderTest
 
@@ -204,3 +206,18 @@ def test_what_is_exported_is_imported_as_it_was(url: str, tmp_path: Path) -> Non
     assert [one["version"] for one in run("vectors", "history", "v0001", "--collection", "exported")] == [1]
     [restored] = run("vectors", "restore", "v0001", "--collection", "exported", "--version", "1")
     assert restored["version"] == 1, "it is as it was already"
+
+
+async def test_a_write_whose_answer_is_lost_takes_effect_once(url: str) -> None:
+    [embedding] = numbers(1)
+    cuts: Iterator[Cut] = cycle(("after", "before", "no"))
+    async with (
+        AsyncClient(url, retries=PATIENCE) as direct,
+        cutting_proxy(url, b"POST /api/v1/collections/lost/vectors ", lambda: next(cuts)) as (through, proxy),
+        AsyncClient(through, retries=PATIENCE) as client,
+    ):
+        await direct.create_collection("lost", dimension=DIMENSION)
+        written = [await client.create("lost", embedding=embedding) for _ in range(5)]
+        assert proxy.cuts == 10
+        stored = await listed(direct.vectors("lost", token=written[-1].consistency_token))
+        assert sorted(one.id for one in written) == [one.id for one in stored]
