@@ -8,6 +8,7 @@ PORT ?= 8000
 ROUNDS ?= 40
 OPERATIONS ?= 100000
 CASES ?= 2000
+WORKERS ?= 2
 BENCHMARKS ?= write_path lag kafka_lag kafka_batches projectors idle text cranfield recall filtered memory
 export PYTHONSAFEPATH := 1
 export UV_LINK_MODE ?= copy
@@ -43,11 +44,11 @@ $(VENV)/.dev: $(BIN)/uv requirements-dev.lock pyproject.toml
 up: $(VENV)/.run ## run the product on its embedded servers (PORT=8000), Ctrl-C stops it
 	@$(BIN)/aindusdb up --port $(PORT)
 
-test: $(VENV)/.dev ## the tests, on real servers, at most 10 minutes
-	@$(BIN)/python -m pytest -m "not long"
+test: $(VENV)/.dev ## the tests, on real servers, at most 10 minutes (WORKERS=2)
+	@$(BIN)/python -m pytest -m "not long" --numprocesses $(WORKERS) --dist loadfile
 
-test-all: $(VENV)/.dev ## the tests and the long ones
-	@$(BIN)/python -m pytest
+test-all: test ## the tests and the long ones
+	@$(BIN)/python -m pytest -m long
 
 test-crash: $(VENV)/.dev ## kill processes under load, ROUNDS times; nothing acknowledged may be lost
 	@$(BIN)/python -m tests.crash --rounds $(ROUNDS)
