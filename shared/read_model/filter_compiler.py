@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from decimal import Decimal
 from typing import Any, assert_never
 
 import orjson
 from sqlalchemy import (
     ARRAY,
     FLOAT,
-    INTEGER,
-    NUMERIC,
     TEXT,
     TIMESTAMP,
     ColumnElement,
@@ -43,7 +40,6 @@ from shared.read_model.conditions import (
     Value,
 )
 from shared.read_model.fields import MetadataField, SystemField
-from shared.read_model.metadata_indexes import NO_INDEXES, MetadataIndex, MetadataIndexes, MetadataType
 
 Expression = ColumnElement[Any]
 Condition = ColumnElement[bool]
@@ -66,24 +62,16 @@ _COLUMN_TYPES: dict[SystemField, TypeEngine[Any]] = {
     SystemField.UPDATED_AT: _INSTANT,
     SystemField.VERSION: _DOUBLE,
 }
-_INDEX_TYPES: dict[MetadataType, TypeEngine[Any]] = {
-    "text": TEXT(),
-    "number": NUMERIC(),
-    "boolean": INTEGER(),
-    "date": _INSTANT,
-}
 
 
-def compile_filter(parsed: Filter, table: str, indexes: MetadataIndexes = NO_INDEXES) -> Condition:
-    """A condition over the columns of a records table that the statement calls `table`. `indexes` are those that its
-    collection declares; whether they are there already makes no difference to what is found."""
-    return _Compiler(table, indexes).condition(parsed)
+def compile_filter(parsed: Filter, table: str) -> Condition:
+    """A condition over the columns of a records table that the statement calls `table`."""
+    return _Compiler(table).condition(parsed)
 
 
 class _Compiler:
-    def __init__(self, table: str, indexes: MetadataIndexes) -> None:
+    def __init__(self, table: str) -> None:
         self._table = table
-        self._indexes = indexes
         self._metadata: Expression = literal_column(f"{table}.metadata", JSONB)
 
     def condition(self, parsed: Filter) -> Condition:
@@ -124,36 +112,17 @@ class _Compiler:
                 assert_never(parsed)
 
     def _of_metadata(self, parsed: IsOneOf | Compares | Exists | IsLike, field: MetadataField) -> Condition:
-        index = self._indexes.get(field)
         match parsed:
             case IsOneOf():
-                found = self._is_one_of(field, parsed.values)
-                if index is None or not all(map(index.holds, parsed.values)):
-                    return found
-                values = [_stored(value, index) for value in parsed.values]
-                return self._through(index, lambda value: _is_any(value, values, _INDEX_TYPES[index.type]), found)
+                return self._is_one_of(field, parsed.values)
             case Compares():
-                found = self._compares(field, parsed)
-                if index is None or not index.holds(parsed.value):
-                    return found
-                wanted = Compares(field, parsed.comparison, _stored(parsed.value, index))
-                return self._through(index, lambda value: _compared(value, wanted, _INDEX_TYPES[index.type]), found)
+                return self._compares(field, parsed)
             case Exists():
                 return self._matches(jsonpaths.exists(field.path))
             case IsLike():
-                found = self._matches(jsonpaths.is_like(field.path, parsed.pattern, ignore_case=parsed.ignore_case))
-                if index is None or index.type != "text" or parsed.ignore_case:
-                    return found
-                return self._through(index, lambda value: value.like(_bound(parsed.pattern, TEXT())), found)
+                return self._matches(jsonpaths.is_like(field.path, parsed.pattern, ignore_case=parsed.ignore_case))
             case _:
                 assert_never(parsed)
-
-    def _through(
-        self, index: MetadataIndex, matches: Callable[[Expression], Condition], otherwise: Condition
-    ) -> Condition:
-        value: Expression = literal_column(index.expression(f"{self._table}.metadata"))
-        unclear: Expression = literal_column(index.unclear)
-        return and_(or_(matches(value), value == unclear), or_(value != unclear, otherwise))
 
     def _is_one_of(self, field: MetadataField, values: Sequence[Value]) -> Condition:
         dates = [value for value in values if isinstance(value, datetime)]
@@ -202,14 +171,3 @@ def _is_any(value: Expression, values: Sequence[Any], sql_type: TypeEngine[Any])
 
 def _compared(value: Expression, wanted: Compares, sql_type: TypeEngine[Any]) -> Condition:
     return value.op(wanted.comparison, is_comparison=True)(_bound(wanted.value, sql_type))
-
-
-def _stored(value: Any, index: MetadataIndex) -> Any:
-    """As the index's expression has it."""
-    match index.type:
-        case "number":
-            return Decimal(orjson.dumps(value).decode())
-        case "boolean":
-            return int(value)
-        case "text" | "date":
-            return value
