@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from uuid import UUID
 
-from events_schema.collections import IndexSpec
-from events_schema.embedding import EmbeddingSpec
 from projector.due import Facts
-from projector.generations import Generation, Shape, read_generations
+from projector.generations import Generation, read_generations, shape_of
 from projector.indexes import has_outgrown, lists_for
 from projector.settings import ProjectorSettings
 from shared.postgres import Connection
@@ -72,13 +70,7 @@ async def read_facts(connection: Connection, collection_id: UUID, settings: Proj
     failed = {found["generation"] for found in lately}
     rows = await _rows(connection, active, settings)
     return Facts(
-        wanted=Shape(
-            EmbeddingSpec.model_validate_json(row["embedding_spec"]),
-            row["metric"],
-            row["type"],
-            IndexSpec.model_validate_json(row["index"]),
-            row["month_partitions"],
-        ),
+        wanted=shape_of(row),
         active=active,
         unfinished=next((one for one in generations if one.automatic and one.state in {"building", "ready"}), None),
         failed=next((one for one in generations if one.number in failed), None),

@@ -147,18 +147,23 @@ class Generation:
         return embeddings_table(self.collection_id, self.number)
 
 
+def shape_of(row: asyncpg.Record) -> Shape:
+    """From a row of a collection or of a generation."""
+    return Shape(
+        EmbeddingSpec.model_validate_json(row["embedding_spec"]),
+        row["metric"],
+        row["type"],
+        IndexSpec.model_validate_json(row["index"]),
+        row["month_partitions"],
+    )
+
+
 def generation_of(collection_id: UUID, row: asyncpg.Record) -> Generation:
     """From a row with `COLUMNS`."""
     return Generation(
         collection_id,
         row["generation"],
-        Shape(
-            EmbeddingSpec.model_validate_json(row["embedding_spec"]),
-            row["metric"],
-            row["type"],
-            IndexSpec.model_validate_json(row["index"]),
-            row["month_partitions"],
-        ),
+        shape_of(row),
         row["state"],
         row["indexed"],
         row["lists"],

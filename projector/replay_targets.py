@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from events_schema.collections import IndexSpec
-from events_schema.embedding import EmbeddingSpec
 from projector.event_log import EventLog
-from projector.generations import Shape
+from projector.generations import Shape, shape_of
 from shared.postgres import Connection
 
 _READ = """
@@ -59,18 +57,7 @@ async def read_all_targets(connection: Connection) -> list[Target]:
 
 async def _read(connection: Connection, tenant: str | None, name: str | None) -> list[Target]:
     return [
-        Target(
-            row["collection_id"],
-            row["tenant"],
-            row["name"],
-            Shape(
-                EmbeddingSpec.model_validate_json(row["embedding_spec"]),
-                row["metric"],
-                row["type"],
-                IndexSpec.model_validate_json(row["index"]),
-                row["month_partitions"],
-            ),
-        )
+        Target(row["collection_id"], row["tenant"], row["name"], shape_of(row))
         for row in await connection.fetch(_READ, tenant, name)
     ]
 
