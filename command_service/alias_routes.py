@@ -8,9 +8,10 @@ from fastapi.responses import Response
 from command_service.domain.commands import CommandContext, RemoveAlias, SetAlias
 from command_service.models import AliasWritten, SetAliasRequest
 from command_service.outcomes import AliasOutcome
-from command_service.requests import AliasName, Context, IfMatch, Service, expected_version
+from command_service.requests import Context, IfMatch, Service, expected_version
 from command_service.service import CommandService
 from shared.http.application import API_PREFIX, StrictRoute, permission
+from shared.http.paths import AliasName
 from shared.http.problems import documented
 from shared.principal import Permission
 

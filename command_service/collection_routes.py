@@ -16,10 +16,11 @@ from command_service.models import (
     UpdateCollectionRequest,
 )
 from command_service.outcomes import CollectionOutcome
-from command_service.requests import CollectionName, Context, IfMatch, Service, expected_version
+from command_service.requests import Context, IfMatch, Service, expected_version
 from command_service.service import CommandService
 from events_schema.embedding import EmbeddingSpec
 from shared.http.application import API_PREFIX, StrictRoute, permission
+from shared.http.paths import CollectionName
 from shared.http.problems import FieldError, ProblemError, documented
 from shared.principal import Permission
 

@@ -21,10 +21,11 @@ from command_service.models import (
     PatchedByFilterAnswer,
     SkippedMatchAnswer,
 )
-from command_service.requests import Context, Service, Tokens, target_name
+from command_service.requests import Context, Service, Tokens
 from command_service.service import CommandService
 from shared.freshness import Demand
 from shared.http.application import API_PREFIX, StrictRoute, permission
+from shared.http.paths import target_name
 from shared.http.problems import documented
 from shared.principal import Permission
 from shared.read_model.filters import parse_filter

@@ -14,9 +14,10 @@ from starlette.requests import ClientDisconnect
 
 from command_service.importing import ImportReport, OnError, import_lines
 from command_service.models import ImportAnswer, LineErrorAnswer
-from command_service.requests import Context, Service, target_name
+from command_service.requests import Context, Service
 from command_service.service import CommandService
 from shared.http.application import API_PREFIX, StrictRoute, permission
+from shared.http.paths import target_name
 from shared.http.problems import FieldError, ProblemError, documented
 from shared.principal import Permission
 from shared.tokens import ConsistencyToken

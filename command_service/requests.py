@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import Depends, Header, Path, Request
+from fastapi import Depends, Header, Request
 from pydantic import AfterValidator
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
@@ -14,10 +14,8 @@ from pydantic_core import PydanticCustomError
 from command_service.domain.commands import CommandContext, IdempotencyKey
 from command_service.service import CommandService
 from events_schema.base import EventMetadata
-from events_schema.streams import DEFAULT_COLLECTION
 from shared.freshness import read_tokens
 from shared.http.consistency import TokenHeader, given_tokens
-from shared.http.fields import Name, VectorId
 from shared.http.problems import FieldError, ProblemError
 from shared.principal import Principal
 from shared.tokens import ConsistencyToken
@@ -33,9 +31,6 @@ def service_of(request: Request) -> CommandService:
 
 
 Service = Annotated[CommandService, Depends(service_of)]
-CollectionName = Annotated[Name, Path(description="The collection's name, or an alias of it.", examples=["articles"])]
-AliasName = Annotated[Name, Path(alias="name", description="The alias.", examples=["current"])]
-VectorIdPath = Annotated[VectorId, Path(alias="id", description="The vector's id.", examples=["a-1"])]
 
 
 def _if_match(value: str | None) -> str | None:
@@ -115,16 +110,3 @@ async def _request_hash(request: Request) -> bytes:
         digest.update(len(part).to_bytes(8))
         digest.update(part)
     return digest.digest()
-
-
-def _named(name: CollectionName) -> str:
-    return name
-
-
-def _default() -> str:
-    return DEFAULT_COLLECTION
-
-
-def target_name(*, named: bool) -> Any:
-    """The dependency that gives a route its collection's name: the path's, or `default` where the path has none."""
-    return Depends(_named if named else _default)

@@ -17,19 +17,12 @@ from command_service.models import (
     SkippedAnswer,
     VectorWritten,
 )
-from command_service.requests import (
-    CollectionName,
-    Context,
-    IfMatch,
-    Service,
-    VectorIdPath,
-    expected_version,
-    target_name,
-)
+from command_service.requests import Context, IfMatch, Service, expected_version
 from command_service.restoring import Restored, Restoring
 from command_service.service import CommandService, refused_alone
 from command_service.vector_routes import one_written
 from shared.http.application import API_PREFIX, StrictRoute, permission
+from shared.http.paths import CollectionName, VectorIdPath, target_name
 from shared.http.problems import documented
 from shared.principal import Permission
 from shared.tokens import ConsistencyToken

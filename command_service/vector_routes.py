@@ -20,18 +20,12 @@ from command_service.models import (
 )
 from command_service.outcomes import VectorsOutcome
 from command_service.preparation import check_embeddings, create_vector, patch_vector, prepare_batch, upsert_vector
-from command_service.requests import (
-    Context,
-    IfMatch,
-    Service,
-    VectorIdPath,
-    expected_version,
-    target_name,
-)
+from command_service.requests import Context, IfMatch, Service, expected_version
 from command_service.service import CommandService, WriteTarget, refused_alone
 from command_service.texts import Destination, Inputs, destination
 from shared.beside_the_loop import beside_the_loop
 from shared.http.application import API_PREFIX, StrictRoute, permission
+from shared.http.paths import VectorIdPath, target_name
 from shared.http.problems import ProblemError, documented
 from shared.principal import Permission
 

@@ -11,8 +11,9 @@ from query_service.catalogue import Alias, LiveCollection
 from query_service.errors import AliasNotFoundError
 from query_service.models import AliasAnswer, AliasListAnswer, AliasListParameters, ReadParameters
 from query_service.query_bus import refuse_parked
-from query_service.requests import AliasCursor, AliasName, Service, Tokens, cursor_scope, demand_of, json_answer
+from query_service.requests import AliasCursor, Service, Tokens, cursor_scope, demand_of, json_answer
 from shared.http.application import API_PREFIX, StrictRoute, permission
+from shared.http.paths import AliasName
 from shared.http.problems import documented
 from shared.principal import Permission
 

@@ -13,16 +13,9 @@ from query_service.models import CollectionAnswer, CollectionListAnswer, ListPar
 from query_service.pending_changes import Noted, pending_change, read_noted
 from query_service.polls import Poll
 from query_service.query_bus import Target, resolve
-from query_service.requests import (
-    CollectionCursor,
-    CollectionName,
-    Service,
-    Tokens,
-    cursor_scope,
-    demand_of,
-    json_answer,
-)
+from query_service.requests import CollectionCursor, Service, Tokens, cursor_scope, demand_of, json_answer
 from shared.http.application import API_PREFIX, StrictRoute, permission
+from shared.http.paths import CollectionName
 from shared.http.problems import documented
 from shared.postgres import Connection
 from shared.principal import Permission

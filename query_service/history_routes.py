@@ -12,17 +12,9 @@ from events_schema.streams import vector_stream
 from query_service.errors import VectorNotFoundError
 from query_service.history import described
 from query_service.models import HistoryAnswer, HistoryParameters, include_of
-from query_service.requests import (
-    HistoryCursor,
-    Service,
-    Tokens,
-    VectorIdPath,
-    cursor_scope,
-    demand_of,
-    json_answer,
-    target_name,
-)
+from query_service.requests import HistoryCursor, Service, Tokens, cursor_scope, demand_of, json_answer
 from shared.http.application import API_PREFIX, StrictRoute, permission
+from shared.http.paths import VectorIdPath, target_name
 from shared.http.problems import documented
 from shared.principal import Permission
 from shared.tokens import MalformedCursorError

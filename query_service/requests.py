@@ -11,15 +11,13 @@ import time
 from dataclasses import dataclass
 from typing import Annotated, Any, Protocol
 
-from fastapi import Depends, Path, Request
+from fastapi import Depends, Request
 from fastapi.responses import Response
 from orjson import OPT_SERIALIZE_NUMPY, dumps
 
-from events_schema.streams import DEFAULT_COLLECTION
 from query_service.service import QueryService
 from shared.freshness import Demand, read_tokens
 from shared.http.consistency import TokenHeader, given_tokens, text_in_body
-from shared.http.fields import Name, VectorId
 from shared.tokens import ConsistencyToken
 
 
@@ -29,9 +27,6 @@ def service_of(request: Request) -> QueryService:
 
 
 Service = Annotated[QueryService, Depends(service_of)]
-CollectionName = Annotated[Name, Path(description="The collection's name, or an alias of it.", examples=["articles"])]
-AliasName = Annotated[Name, Path(alias="name", description="The alias.", examples=["current"])]
-VectorIdPath = Annotated[VectorId, Path(alias="id", description="The vector's id.", examples=["a-1"])]
 
 
 _SHARE_FOR_WAITING = 0.9
@@ -107,16 +102,3 @@ AliasCursor = Annotated[dict[str, Any] | None, cursor_of("aliases")]
 def json_answer(document: dict[str, Any], *, etag: int | None = None) -> Response:
     headers = None if etag is None else {"ETag": f'"{etag}"'}
     return Response(dumps(document, option=OPT_SERIALIZE_NUMPY), media_type="application/json", headers=headers)
-
-
-def _named(name: CollectionName) -> str:
-    return name
-
-
-def _default() -> str:
-    return DEFAULT_COLLECTION
-
-
-def target_name(*, named: bool) -> Any:
-    """The dependency that gives a route its collection's name: the path's, or `default` where the path has none."""
-    return Depends(_named if named else _default)

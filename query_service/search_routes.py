@@ -23,11 +23,12 @@ from query_service.models import (
 )
 from query_service.origins import Asked, filter_of, resolved, search_of
 from query_service.recommend import RecommendVectors
-from query_service.requests import Service, Tokens, demand_of, json_answer, target_name
+from query_service.requests import Service, Tokens, demand_of, json_answer
 from query_service.search_batch import SearchBatch
 from query_service.service import QueryService
 from query_service.vector_problems import ANY, EMBEDDED, WITH_BODY
 from shared.http.application import API_PREFIX, StrictRoute, permission
+from shared.http.paths import target_name
 from shared.http.problems import documented
 from shared.principal import Permission
 

@@ -23,18 +23,11 @@ from query_service.models import (
 from query_service.origins import filter_of
 from query_service.pages import LIST, page_of
 from query_service.records import CountVectors, GetVector
-from query_service.requests import (
-    Service,
-    Tokens,
-    VectorIdPath,
-    cursor_of,
-    demand_of,
-    json_answer,
-    target_name,
-)
+from query_service.requests import Service, Tokens, cursor_of, demand_of, json_answer
 from query_service.scroll import ScrollVectors
 from query_service.vector_problems import ANY, WITH_BODY
 from shared.http.application import API_PREFIX, StrictRoute, permission
+from shared.http.paths import VectorIdPath, target_name
 from shared.http.problems import documented
 from shared.principal import Permission
 
