@@ -42,7 +42,7 @@ def test_texts_are_imported_once_and_found(product: StackUnderTest, tmp_path: Pa
     assert counted(product, "computed") == computed
     assert product.status()["log"]["head_position"] == head
 
-    shown = run(product, "collections", "get", "texts", "--json")
+    shown = run(product, "collections", "show", "texts", "--json")
     assert (shown["dimension"], shown["model"], shown["provider"]) == (DIMENSION, "tiny", "fastembed")
     wanted = ("search", "--collection", "texts", "--query", TEXTS[111], "-k", "1", "--json")
     found = run(product, *wanted, "--token", second["consistency_token"])
