@@ -13,7 +13,7 @@ BENCHMARKS ?= write_path lag kafka_lag kafka_batches projectors idle text cranfi
 export PYTHONSAFEPATH := 1
 export UV_LINK_MODE ?= copy
 
-.PHONY: help up test test-all test-crash test-consistency test-api check docs bench lock format clean
+.PHONY: help up demo test test-all test-crash test-consistency test-api check docs bench lock format clean
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -75,6 +75,9 @@ docs: $(VENV)/.dev ## the documentation as a site in site/, every link checked
 format: $(VENV)/.dev ## format and fix what can be fixed
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+
+demo: $(VENV)/.dev ## the whole product on a real test collection; the last line is one JSON object
+	@$(BIN)/python -m benchmarks.demo $(DEMO)
 
 bench: $(VENV)/.dev ## every benchmark with its targets; the last line of each is one JSON object
 	@for name in $(BENCHMARKS); do echo "=== $$name"; $(BIN)/python -m benchmarks.$$name --check || failed=1; done; exit $${failed:-0}

@@ -39,11 +39,12 @@ def main(**defaults: Any) -> int:
     parser.add_argument("--seconds", type=float, default=20.0)
     options = parser.parse_args()
     with stack(options) as running:
-        figures = asyncio.run(_measure(running, options.rate, round(options.rate * options.seconds)))
+        figures = asyncio.run(measure_lag(running, options.rate, round(options.rate * options.seconds)))
     return conclude(figures, TARGETS_THROUGH_KAFKA if options.kafka else TARGETS, check=options.check)
 
 
-async def _measure(running: Stack, rate: float, writes: int) -> dict[str, object]:
+async def measure_lag(running: Stack, rate: float, writes: int) -> dict[str, float]:
+    """Lags of a sample of single writes, in milliseconds, and how many writes a second there were."""
     path = f"/api/v1/collections/{new_collection(running, DIMENSION).name}/vectors"
     vectors = np.random.default_rng(3).standard_normal((100, DIMENSION)).astype(np.float32)
     prepared = [
