@@ -16,13 +16,14 @@ import pydantic
 
 from aindusdb.client.embeddings import EmbeddingInput, encode_embedding
 from aindusdb.client.errors import ProblemError, UnexpectedAnswerError, UnreachableError
-from aindusdb.client.models import Answer
+from aindusdb.client.models import Answer, Page
 
 PREFIX = "/api/v1"
 TOKEN_HEADER = "X-Consistency-Token"  # noqa: S105
 KEY_HEADER = "Idempotency-Key"
 
 AnswerT = TypeVar("AnswerT", bound=Answer)
+PageT = TypeVar("PageT", bound=Page)
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 Parameter: TypeAlias = str | int | Sequence[str]
 
@@ -55,9 +56,6 @@ class Call(Generic[AnswerT]):
         joined = ",".join(tokens)
         return replace(self, headers={**self.headers, TOKEN_HEADER: joined}) if joined and self.takes_tokens else self
 
-    def with_parameters(self, **parameters: Parameter) -> Call[AnswerT]:
-        return replace(self, parameters={**self.parameters, **parameters})
-
     def sent_headers(self) -> dict[str, str]:
         return {**self.headers, **({} if self.body is None else {"Content-Type": self.media_type})}
 
@@ -88,13 +86,19 @@ def writing(
     *,
     idempotency_key: str | None = None,
     if_version: int | None = None,
+    takes_tokens: bool = False,
 ) -> Call[AnswerT]:
-    """A write under an idempotency key, so that it can be repeated without harm."""
+    """A write under an idempotency key, so that it can be repeated without harm. `takes_tokens`: it reads first what it
+    is to change."""
     headers = {KEY_HEADER: idempotency_key or uuid4().hex}
     if if_version is not None:
         headers["If-Match"] = f'"{if_version}"'
     encoded = body if isinstance(body, bytes) or body is None else encode(body)
-    return Call(method, path, answer, headers=headers, body=encoded)
+    return Call(method, path, answer, headers=headers, body=encoded, takes_tokens=takes_tokens)
+
+
+def alias_path(name: str) -> str:
+    return "/".join((PREFIX, "aliases", quote(name, safe="")))
 
 
 def collection_path(name: str, *rest: str) -> str:
@@ -120,11 +124,13 @@ def vector_body(
     }
 
 
-def shown(include: Sequence[str] | None) -> dict[str, Any]:
+def shown(include: Sequence[str] | None, exclude: Sequence[str] | None = None) -> dict[str, Any]:
     """What is answered of each vector; embeddings as base64."""
-    if include is None:
-        return {}
-    return {"include": list(include), **({"embedding_format": "base64"} if "embedding" in include else {})}
+    return {
+        **({} if include is None else {"include": list(include)}),
+        **({} if exclude is None else {"exclude": list(exclude)}),
+        **({"embedding_format": "base64"} if include is not None and "embedding" in include else {}),
+    }
 
 
 def as_base64(embedding: EmbeddingInput | str) -> str:

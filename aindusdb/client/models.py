@@ -15,6 +15,10 @@ Part = str
 """What a read may answer of a vector: content, metadata, embedding, or a field of the metadata (`metadata.lang`)."""
 EventPart = Literal["content", "metadata", "embedding"]
 """What of an event."""
+OrderBy = Literal["id", "created_at"]
+Direction = Literal["asc", "desc"]
+Strategy = Literal["average_vector", "best_score"]
+"""How examples become a search."""
 
 
 class Answer(BaseModel):
@@ -30,6 +34,12 @@ class Freshness(Answer):
     parked: int = 0
 
 
+class Page(Answer):
+    """Of a list; while there is a `next_cursor`, there is another one."""
+
+    next_cursor: str | None = None
+
+
 class CollectionIndex(Answer):
     kind: Literal["hnsw", "ivfflat", "none"]
     m: int | None = None
@@ -38,10 +48,30 @@ class CollectionIndex(Answer):
 
 
 class ActiveGeneration(Answer):
-    """What searches read; without its index they are exact."""
+    """What searches read; without its index they are exact. `lists`: of its IVFFlat index."""
 
     generation: int
+    metric: Metric
+    type: VectorType
+    index: CollectionIndex
+    month_partitions: bool
+    lists: int | None = None
     indexed: bool
+
+
+class PendingChange(Answer):
+    """A change of the tables that is not there yet: until then searches read what is `active`.
+
+    The new tables hold every event up to `position` and have to get to `target`; `generation` is theirs. `since`: when
+    it failed, got on last, or was asked for.
+    """
+
+    state: Literal["waiting", "running", "failed"]
+    generation: int | None = None
+    position: int | None = None
+    target: int
+    reason: str | None = None
+    since: datetime
 
 
 class DescribedCollection(Answer):
@@ -51,6 +81,7 @@ class DescribedCollection(Answer):
     metric: Metric
     type: VectorType
     index: CollectionIndex
+    month_partitions: bool
     model: str | None = None
     provider: str = "client"
     """What embeds its texts; `client`: the embeddings are brought."""
@@ -59,9 +90,13 @@ class DescribedCollection(Answer):
 
 
 class Collection(DescribedCollection):
-    """As reads show it."""
+    """As reads show it. `change` is None when the tables are what the collection is to be."""
 
     active: ActiveGeneration
+    change: PendingChange | None = None
+    position: int
+    created_at: datetime
+    updated_at: datetime
 
 
 class ReadCollection(Collection):
@@ -75,16 +110,49 @@ class CreatedCollection(DescribedCollection):
     consistency_token: str
 
 
-class CollectionPage(Answer):
+class CollectionPage(Page):
     items: list[Collection]
-    next_cursor: str | None = None
     freshness: Freshness | None = None
 
 
+class Alias(Answer):
+    """`collection` is the name of what it stands for, `position` that of the event that set it."""
+
+    name: str
+    collection: str
+    collection_id: str
+    version: int
+    position: int
+    updated_at: datetime
+
+
+class ReadAlias(Alias):
+    freshness: Freshness
+
+
+class AliasPage(Page):
+    items: list[Alias]
+    freshness: Freshness
+
+
+class AliasWritten(Answer):
+    """`collection`: what it stands for; after a removal, what it stood for."""
+
+    name: str
+    collection: str
+    collection_id: str
+    version: int
+    position: int
+    consistency_token: str
+
+
 class VectorWritten(Answer):
+    """`collection` is the collection's own name, in this as in every answer, also where an alias was named."""
+
     id: str
     version: int
     position: int
+    collection: str
     truncated: bool = False
     """The content is longer than the model sees."""
     consistency_token: str
@@ -105,7 +173,42 @@ class BatchAnswer(Answer):
     results: list[OperationResult]
     first_position: int
     last_position: int
+    collection: str
     consistency_token: str
+
+
+class SkippedMatch(Answer):
+    """What a change by a filter left as it is, and why."""
+
+    id: str
+    reason: str
+
+
+class ChangedByFilter(Answer):
+    """`matched` vectors, up to the limit; somebody changed `conflicts` of them meanwhile. `skipped` has the first
+    hundred that stay as they are. `limit_reached`: others may match. The token covers all that was written; None:
+    nothing was."""
+
+    collection: str
+    dry_run: bool
+    matched: int
+    conflicts: int
+    skipped: list[SkippedMatch]
+    limit_reached: bool
+    first_position: int | None = None
+    last_position: int | None = None
+    consistency_token: str | None = None
+
+
+class DeletedByFilter(ChangedByFilter):
+    deleted: int
+
+
+class PatchedByFilter(ChangedByFilter):
+    """`unchanged`: vectors that were like that already."""
+
+    changed: int
+    unchanged: int
 
 
 class StoredVector(Answer):
@@ -123,12 +226,17 @@ class StoredVector(Answer):
 
 
 class ReadVector(StoredVector):
+    """`collection` is None for a past version."""
+
+    collection: str | None = None
     freshness: Freshness
 
 
-class VectorPage(Answer):
+class VectorPage(Page):
+    """Its `next_cursor` is where the list goes on, in another process too."""
+
     items: list[StoredVector]
-    next_cursor: str | None = None
+    collection: str
     freshness: Freshness
 
 
@@ -144,20 +252,57 @@ class Hit(Answer):
     version: int
 
 
-class SearchAnswer(Answer):
+class SearchResult(Answer):
+    """The nearest first. `complete`: there are k hits, or no more that match."""
+
     hits: list[Hit]
     complete: bool
-    freshness: Freshness
-    cached: bool = False
-    took_ms: float
     truncated: bool | None = None
     """Of a search by text: the query is longer than the model sees."""
     explain: dict[str, Any] | None = None
 
 
+class SearchAnswer(SearchResult):
+    collection: str
+    freshness: Freshness
+    cached: bool
+    took_ms: float
+
+
+class SearchBatchAnswer(Answer):
+    """The result of each query in their order, all of one snapshot."""
+
+    results: list[SearchResult]
+    collection: str
+    freshness: Freshness
+    cached: bool
+    took_ms: float
+
+
+class Group(Answer):
+    """Hits that have `value` in the field, or in an array there."""
+
+    value: str | int | float | bool
+    hits: list[Hit]
+
+
+class GroupsAnswer(Answer):
+    """The groups in the order of their nearest hits."""
+
+    groups: list[Group]
+    complete: bool
+    truncated: bool | None = None
+    explain: dict[str, Any] | None = None
+    collection: str
+    freshness: Freshness
+    cached: bool
+    took_ms: float
+
+
 class CountAnswer(Answer):
     count: int
     exact: bool
+    collection: str
     freshness: Freshness
 
 
@@ -192,9 +337,8 @@ class FeedEvent(Event):
     """Where the feed goes on behind this event: `after` of the next one."""
 
 
-class EventPage(Answer):
+class EventPage(Page):
     items: list[Event]
-    next_cursor: str | None = None
     freshness: Freshness
 
 
@@ -206,13 +350,12 @@ class Skipped(Answer):
     reason: str
 
 
-class Restored(Answer):
+class Restored(Page):
     """One page of a restore; while there is a `next_cursor`, there is more to be done."""
 
     restored: int
     unchanged: int
     skipped: list[Skipped]
-    next_cursor: str | None = None
     consistency_token: str | None = None
 
 
@@ -238,6 +381,7 @@ class ImportAnswer(Answer):
     failed: int
     errors: list[LineError]
     stopped_at: int | None = None
+    collection: str | None = None
     consistency_token: str | None = None
 
 

@@ -5,18 +5,24 @@ from __future__ import annotations
 import threading
 
 from aindusdb.client.models import (
+    AliasPage,
+    AliasWritten,
     Answer,
     BatchAnswer,
+    ChangedByFilter,
     CollectionPage,
     CountAnswer,
     CreatedCollection,
     EventPage,
     Freshness,
+    GroupsAnswer,
     ImportAnswer,
+    ReadAlias,
     ReadCollection,
     ReadVector,
     Restored,
     SearchAnswer,
+    SearchBatchAnswer,
     VectorPage,
     VectorWritten,
 )
@@ -26,8 +32,9 @@ MAX_TOKENS = 8
 
 
 class SessionTokens:
-    """Of the tokens with a known position the newest one covers all others. Those of imports and restores say no
-    position: they are kept beside it, until a read has carried them, whose own token covers them too."""
+    """Of the tokens with a known position the newest one covers all others. Those of imports and restores, and of
+    changes by a filter that found all as it was to be, say no position: they are kept beside it, until a read has
+    carried them, whose own token covers them too."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -46,17 +53,19 @@ class SessionTokens:
     def learn(self, answer: Answer, carried: tuple[str, ...]) -> None:
         """`carried` is what the request carried, if it was a read."""
         match answer:
-            case VectorWritten() | CreatedCollection():
+            case VectorWritten() | CreatedCollection() | AliasWritten():
                 self._written(answer.consistency_token, answer.position)
             case BatchAnswer():
                 self._written(answer.consistency_token, answer.last_position)
-            case ImportAnswer() | Restored():
+            case ChangedByFilter(consistency_token=str(token), last_position=int(position)):
+                self._written(token, position)
+            case ImportAnswer() | Restored() | ChangedByFilter():
                 if answer.consistency_token is not None:
                     with self._lock:
                         self._others = (*self._others, answer.consistency_token)
             case (
-                ReadCollection() | CollectionPage() | ReadVector() | VectorPage()
-                | SearchAnswer() | CountAnswer() | EventPage()
+                ReadCollection() | CollectionPage() | ReadAlias() | AliasPage() | ReadVector() | VectorPage()
+                | SearchAnswer() | SearchBatchAnswer() | GroupsAnswer() | CountAnswer() | EventPage()
             ):  # fmt: skip
                 if answer.freshness is not None:
                     self._read(answer.freshness, carried)

@@ -30,12 +30,16 @@ class FakeService:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add_collection(self, name: str, dimension: int = 2, metric: str = "cosine") -> dict[str, Any]:
-        number = len(self.collections) + 1
+        tables = {
+            "metric": metric,
+            "type": "vector",
+            "index": {"kind": "hnsw", "m": 16, "ef_construction": 64},
+            "month_partitions": False,
+        }
         self.collections[name] = {
-            "name": name, "collection_id": f"id-{number}", "dimension": dimension, "metric": metric, "type": "vector",
-            "index": {"kind": "hnsw", "m": 16, "ef_construction": 64}, "model": None, "description": None,
-            "active": {"generation": 1, "indexed": True},
-            "version": 1,
+            "name": name, "collection_id": f"id-{len(self.collections) + 1}", "dimension": dimension, **tables,
+            "model": None, "description": None, "active": {"generation": 1, **tables, "indexed": True}, "change": None,
+            "version": 1, "position": 1, "created_at": "2026-01-05T08:30:00Z", "updated_at": "2026-01-05T08:30:00Z",
         }  # fmt: skip
         return self.collections[name]
 
@@ -62,7 +66,10 @@ class FakeService:
                 self.searches.append(body)
                 hit = {"id": "a\x1b[2J", "score": 1.0, "distance": 0.0, "content": "x", "metadata": {}, "version": 1}
                 freshness = {"position": 1, "token": "t", "age_ms": 1.0, "parked": 0}
-                answer = {"hits": [hit], "complete": True, "freshness": freshness, "cached": False, "took_ms": 1.0}
+                answer = {
+                    "hits": [hit], "complete": True, "collection": parts[1], "freshness": freshness, "cached": False,
+                    "took_ms": 1.0,
+                }  # fmt: skip
                 return 200, answer, {}
             case _:
                 return 404, problem(404, "route-not-found"), {}
@@ -90,7 +97,11 @@ class FakeService:
                     }
                 )
             token = f"token-{len(self.batches)}"
-            return 200, {"results": results, "first_position": 1, "last_position": 1, "consistency_token": token}, {}
+            answer = {
+                "results": results, "first_position": 1, "last_position": 1, "collection": "a",
+                "consistency_token": token,
+            }  # fmt: skip
+            return 200, answer, {}
 
 
 @contextmanager

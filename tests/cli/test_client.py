@@ -9,7 +9,6 @@ from aindusdb.client import Client, ProblemError, RetryPolicy, UnexpectedAnswerE
 from tests.cli.fake_service import problem
 
 QUICK = RetryPolicy(patience_seconds=5.0, first_pause_seconds=0.001, longest_pause_seconds=0.002)
-BATCH = {"results": [], "first_position": 1, "last_position": 1, "consistency_token": "t"}
 
 
 def client_of(handle: Callable[[httpx.Request], httpx.Response], retries: RetryPolicy = QUICK) -> Client:
@@ -58,8 +57,16 @@ def test_every_write_is_repeated_under_the_key_of_its_first_attempt() -> None:
         lambda client: client.patch("a", "x", content=None),
         lambda client: client.delete("a", "x"),
         lambda client: client.restore("a", "x", 1),
+        lambda client: client.set_alias("b", "a"),
+        lambda client: client.remove_alias("b"),
+        lambda client: client.delete_matching("a", {}),
+        lambda client: client.patch_matching("a", {}, {"content": None}),
     ]
-    written = {"id": "x", "version": 1, "position": 1, "consistency_token": "t"}
+    changed = {"dry_run": False, "matched": 0, "conflicts": 0, "skipped": [], "limit_reached": False}
+    written = {
+        "id": "x", "name": "b", "collection": "a", "collection_id": "c", "version": 1, "position": 1,
+        "consistency_token": "t", "deleted": 0, "changed": 0, "unchanged": 0, **changed,
+    }  # fmt: skip
     keys = set()
     for write in writes:
         answers = Answers(overloaded(), httpx.ReadError("broken"), httpx.Response(200, json=written))

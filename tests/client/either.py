@@ -10,6 +10,7 @@ from typing import Any
 from aindusdb.client import AsyncClient, Client, RetryPolicy
 
 PATIENCE = RetryPolicy(patience_seconds=60.0)
+ITERATED = ("collections", "aliases", "vectors", "scroll", "scroll_pages", "history", "events")
 
 
 class Awaited:
@@ -25,7 +26,7 @@ class Awaited:
         method = getattr(self._client, name)
 
         def call(*arguments: Any, **options: Any) -> Any:
-            if name in ("collections", "vectors", "history", "events"):
+            if name in ITERATED:
                 return _iterated(method(*arguments, **options))
             return _awaited(method, arguments, options)
 

@@ -18,7 +18,18 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from aindusdb.client import AsyncClient, Client, Event, FeedEvent, Vector, frame_of, vectors_of, vectors_of_frame
+from aindusdb.client import (
+    AsyncClient,
+    Client,
+    Event,
+    Example,
+    FeedEvent,
+    SearchQuery,
+    Vector,
+    frame_of,
+    vectors_of,
+    vectors_of_frame,
+)
 from aindusdb.client import errors as refusals
 from aindusdb.commands import data
 from tests.client.either import PATIENCE, either
@@ -29,6 +40,8 @@ from tests.stack.running import StackUnderTest
 DIMENSION = 8
 KINDS = ("synchronous", "asynchronous")
 PARTS = ("content", "metadata", "embedding")
+SETTLED: dict[str, Any] = {"timeout_ms": 30_000}
+"""How long a read waits for what was just written, on a machine that may be busy."""
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +79,7 @@ async def test_a_vector_is_written_read_changed_and_brought_back(kind: str, url:
         session = client.session()
         await session.put(kind, "a", embedding=embedding, content="first", metadata={"lang": "en"})
         await session.patch(kind, "a", content=None, metadata={"year": 1958}, if_version=1)
-        found = await session.get(kind, "a", include=["metadata", "embedding", "content"])
+        found = await session.get(kind, "a", include=["metadata", "embedding", "content"], **SETTLED)
         assert (found.version, found.content, found.metadata) == (2, None, {"lang": "en", "year": 1958})
         assert found.embedding.dtype == np.float32
         assert (found.embedding == embedding).all(), "bit for bit"
@@ -76,22 +89,22 @@ async def test_a_vector_is_written_read_changed_and_brought_back(kind: str, url:
         assert (moved.value.expected, moved.value.current) == (1, 2)
         await session.delete(kind, "a")
         with pytest.raises(refusals.VectorNotFoundError):
-            await session.get(kind, "a")
+            await session.get(kind, "a", **SETTLED)
         restored = await session.restore(kind, "a", 1)
         assert restored.version == 4
-        assert (await session.get(kind, "a")).content == "first"
+        assert (await session.get(kind, "a", **SETTLED)).content == "first"
         events: list[Event] = await listed(session.history(kind, "a", include=["embedding"], page_size=1))
         assert [one.version for one in events] == [1, 2, 3, 4]
         brought = events[0].embedding
         assert brought is not None
         assert (brought == embedding).all()
         await session.update_collection(kind, description="described")
-        assert (await session.collection(kind)).description == "described"
+        assert (await session.collection(kind, **SETTLED)).description == "described"
         assert kind in [one.name for one in await listed(session.collections())]
         await session.delete_collection(kind)
         back = await session.restore_collection(kind, created.collection_id)
         assert (back.restored, back.next_cursor) == (1, None)
-        assert (await session.get(kind, "a")).content == "first"
+        assert (await session.get(kind, "a", **SETTLED)).content == "first"
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -105,7 +118,7 @@ async def test_many_vectors_go_in_and_out_as_arrays_frames_and_lines(kind: str, 
         for expected in ((2_500, 0), (0, 2_500)):
             done = await session.put_many(name, vectors_of(ids, embeddings, metadata=metadata))
             assert (done.created, done.unchanged) == expected
-        found = await listed(session.vectors(name, include=["embedding"], page_size=1_000))
+        found = await listed(session.vectors(name, include=["embedding"], page_size=1_000, **SETTLED))
         assert [one.id for one in found] == ids
         assert (np.stack([one.embedding for one in found]) == embeddings).all()
         answer = await session.search(name, embedding=embeddings[7], k=3, filter={"half": 1}, explain=True)
@@ -117,11 +130,51 @@ async def test_many_vectors_go_in_and_out_as_arrays_frames_and_lines(kind: str, 
         frame = frame_of(found[:3]).assign(content=contents, lang="en")
         rows = list(vectors_of_frame(frame, metadata=["lang"]))
         assert (await session.put_many(name, rows)).updated == 3
-        assert (await session.get(name, "v0000")).metadata == {"lang": "en"}
+        assert (await session.get(name, "v0000", **SETTLED)).metadata == {"lang": "en"}
         lines = [Vector("new", embeddings[0]), {"id": "bad"}, b'{"embedding": "AAAA"}']
         report = await session.import_lines(name, lines)
         assert (report.created, report.failed) == (1, 2)
-        assert (await session.get(name, "new")).version == 1, "the session covers what it imported"
+        assert (await session.get(name, "new", **SETTLED)).version == 1, "the session covers what it imported"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_vectors_are_found_listed_and_changed_by_what_they_have(kind: str, url: str) -> None:
+    name, alias, embeddings = f"found-{kind}", f"alias-{kind}", numbers(40)
+    ids = [f"v{number:02}" for number in range(40)]
+    metadata = [{"lang": "en" if number % 2 else "fr", "n": number} for number in range(40)]
+    async with either(kind, url) as client:
+        await client.create_collection(name, dimension=DIMENSION, index={"kind": "none"}, month_partitions=True)
+        session = client.session()
+        await session.put_many(name, vectors_of(ids, embeddings, metadata=metadata))
+        assert (await session.set_alias(alias, name)).version == 1
+        found = await session.collection(alias, **SETTLED)
+        assert (found.name, found.month_partitions, found.change) == (name, True, None)
+        backwards = {"filter": {"lang": "en"}, "direction": "desc", "include": ["embedding"], "page_size": 8}
+        first = await anext(session.scroll_pages(alias, **backwards))
+        rest = await listed(session.scroll_pages(alias, **backwards, cursor=first.next_cursor))
+        scrolled = [one.id for page in (first, *rest) for one in page.items]
+        assert scrolled == ids[::-2] == [one.id for one in await listed(session.scroll(alias, **backwards))]
+        batch = await session.search_batch(alias, [SearchQuery(embeddings[3], k=1), SearchQuery(id="v03", k=2)])
+        assert batch.results[0].hits[0].id == "v03" not in [one.id for one in batch.results[1].hits]
+        grouped = await session.search_groups(alias, "metadata.lang", embedding=embeddings[3], per_group=2)
+        assert [(one.value, len(one.hits)) for one in grouped.groups] == [("en", 2), ("fr", 2)]
+        near = await session.recommend(alias, ["v03", embeddings[5]], [Example(id="v04")], k=40)
+        assert {one.id for one in near.hits} == {*ids} - {"v03", "v04"}
+        assert near.collection == name
+        few = {"n": {"$lt": 10}}
+        assert (await session.delete_matching(alias, few, dry_run=True)).matched == 10
+        assert (await session.delete_matching(alias, few, **SETTLED)).deleted == 10
+        assert (
+            await session.patch_matching(alias, {"lang": "fr"}, {"lang": None, "seen": True}, **SETTLED)
+        ).changed == 15
+        assert (await session.patch_matching(alias, {"seen": True}, {"seen": True}, **SETTLED)).unchanged == 15
+        assert (await session.count(alias, filter={"seen": True}, **SETTLED)).count == 15
+        assert [(one.name, one.collection) for one in await listed(session.aliases(collection=name))] == [(alias, name)]
+        with pytest.raises(refusals.CollectionAliasedError):
+            await session.delete_collection(name)
+        await session.remove_alias(alias, if_version=1)
+        with pytest.raises(refusals.AliasNotFoundError):
+            await session.alias(alias)
 
 
 async def test_a_feed_goes_on_where_it_was_when_the_service_is_killed(stack: StackUnderTest, url: str) -> None:
@@ -153,7 +206,7 @@ async def test_writes_are_repeated_through_kills_and_nothing_is_doubled(stack: S
             ]
 
         async def are_there(count: int) -> bool:
-            found: int = (await session.count("killed")).count
+            found: int = (await session.count("killed", **SETTLED)).count
             return found >= count
 
         async def kill() -> None:
@@ -163,7 +216,7 @@ async def test_writes_are_repeated_through_kills_and_nothing_is_doubled(stack: S
 
         *written, _ = await asyncio.gather(*(write(worker) for worker in range(8)), kill())
         ids = [one for each in written for one in each or ()]
-        stored = await listed(session.vectors("killed"))
+        stored = await listed(session.vectors("killed", **SETTLED))
         assert sorted(ids) == [one.id for one in stored], "acknowledged and stored are the same"
         origins = Counter((one.metadata["worker"], one.metadata["n"]) for one in stored)
         assert len(origins) == 8 * 60
@@ -187,13 +240,13 @@ def test_what_is_exported_is_imported_as_it_was(url: str, tmp_path: Path) -> Non
         ]
         written = client.put_many("exported", vectors)
         assert written.consistency_token is not None
-        before = list(client.vectors("exported", include=PARTS, token=written.consistency_token))
+        before = list(client.vectors("exported", include=PARTS, token=written.consistency_token, **SETTLED))
         for kind in ("jsonl", "parquet"):
             file = str(tmp_path / f"vectors.{kind}")
             run("export", file, "--collection", "exported", "--token", written.consistency_token)
             [report] = run("import", file, "--collection", f"from-{kind}", "--create")
             assert report["created"] == len(before)
-            after = client.vectors(f"from-{kind}", include=PARTS, token=report["consistency_token"])
+            after = client.vectors(f"from-{kind}", include=PARTS, token=report["consistency_token"], **SETTLED)
             for one, other in zip(before, after, strict=True):
                 assert (one.id, one.content, one.metadata) == (other.id, other.content, other.metadata)
                 assert one.embedding is not None
@@ -219,5 +272,5 @@ async def test_a_write_whose_answer_is_lost_takes_effect_once(url: str) -> None:
         await direct.create_collection("lost", dimension=DIMENSION)
         written = [await client.create("lost", embedding=embedding) for _ in range(5)]
         assert proxy.cuts == 10
-        stored = await listed(direct.vectors("lost", token=written[-1].consistency_token))
+        stored = await listed(direct.vectors("lost", token=written[-1].consistency_token, **SETTLED))
         assert sorted(one.id for one in written) == [one.id for one in stored]

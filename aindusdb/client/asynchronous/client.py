@@ -7,11 +7,14 @@ from typing import Self
 
 import httpx
 
+from aindusdb.client.asynchronous.aliases import AsyncAliasCalls
+from aindusdb.client.asynchronous.by_filter import AsyncByFilterCalls
 from aindusdb.client.asynchronous.collections import AsyncCollectionCalls
 from aindusdb.client.asynchronous.feed import AsyncFeedCalls
 from aindusdb.client.asynchronous.history import AsyncHistoryCalls
 from aindusdb.client.asynchronous.importing import AsyncImportCalls
 from aindusdb.client.asynchronous.reads import AsyncReadCalls
+from aindusdb.client.asynchronous.searching import AsyncSearchCalls
 from aindusdb.client.asynchronous.transport import AsyncTransport, WaitListener
 from aindusdb.client.asynchronous.vectors import AsyncVectorCalls
 from aindusdb.client.calls import Call
@@ -22,8 +25,11 @@ from aindusdb.client.session_tokens import SessionTokens
 
 class AsyncSession(
     AsyncCollectionCalls,
+    AsyncAliasCalls,
     AsyncVectorCalls,
+    AsyncByFilterCalls,
     AsyncReadCalls,
+    AsyncSearchCalls,
     AsyncHistoryCalls,
     AsyncFeedCalls,
     AsyncImportCalls,

@@ -5,29 +5,50 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-from aindusdb.client.asynchronous.asking import AsyncAsking
-from aindusdb.client.calls import PREFIX, UNSET, Unset, collection_path, given, reading, writing
+from aindusdb.client.asynchronous.asking import PAGE, AsyncAsking
+from aindusdb.client.calls import PREFIX, UNSET, Call, Unset, collection_path, given, reading, writing
 from aindusdb.client.models import Collection, CollectionPage, CreatedCollection, Metric, ReadCollection, VectorType
-
-PAGE = 1_000
 
 
 class AsyncCollectionCalls(AsyncAsking):
-    async def collections(self, *, token: str | None = None) -> AsyncIterator[Collection]:
+    async def collections(
+        self,
+        *,
+        page_size: int = PAGE,
+        token: str | None = None,
+        timeout_ms: int | None = None,
+        max_staleness_ms: int | None = None,
+    ) -> AsyncIterator[Collection]:
         """All of them in the order of their names, page by page."""
-        call = reading(f"{PREFIX}/collections", CollectionPage, parameters={"limit": PAGE})
-        while True:
-            page = await self._ask(call, token)
+
+        def page_at(cursor: str | None) -> Call[CollectionPage]:
+            parameters = {
+                "limit": page_size,
+                "cursor": cursor,
+                "timeout_ms": timeout_ms,
+                "max_staleness_ms": max_staleness_ms,
+            }
+            return reading(f"{PREFIX}/collections", CollectionPage, parameters=parameters)
+
+        async for page in self._pages(page_at, token):
             for one in page.items:
                 yield one
-            if page.next_cursor is None:
-                return
-            call = call.with_parameters(cursor=page.next_cursor)
 
-    async def collection(self, name: str, *, token: str | None = None, timeout_ms: int | None = None) -> ReadCollection:
-        return await self._ask(
-            reading(collection_path(name), ReadCollection, parameters={"timeout_ms": timeout_ms}), token
-        )
+    async def collection(
+        self,
+        name: str,
+        *,
+        token: str | None = None,
+        timeout_ms: int | None = None,
+        max_staleness_ms: int | None = None,
+    ) -> ReadCollection:
+        """By its name or an alias. `active` is what searches read, `change` what is still to become of it.
+
+        Raises:
+            CollectionNotFoundError
+        """
+        parameters = {"timeout_ms": timeout_ms, "max_staleness_ms": max_staleness_ms}
+        return await self._ask(reading(collection_path(name), ReadCollection, parameters=parameters), token)
 
     async def create_collection(
         self,
@@ -37,12 +58,14 @@ class AsyncCollectionCalls(AsyncAsking):
         metric: Metric | None = None,
         type: VectorType | None = None,
         index: Mapping[str, Any] | None = None,
+        month_partitions: bool | None = None,
         model: str | None = None,
         description: str | None = None,
         idempotency_key: str | None = None,
     ) -> CreatedCollection:
         """With the service's model, or with neither model nor dimension, the collection takes texts. `index` as the API
-        takes it, such as `{"kind": "hnsw", "m": 16}`.
+        takes it, such as `{"kind": "hnsw", "m": 16}`. `month_partitions` divides the tables by the month in which
+        vectors were created.
 
         Raises:
             CollectionExistsError
@@ -53,6 +76,7 @@ class AsyncCollectionCalls(AsyncAsking):
             "metric": metric,
             "type": type,
             "index": index,
+            "month_partitions": month_partitions,
             "model": model,
             "description": description,
         }
@@ -74,12 +98,18 @@ class AsyncCollectionCalls(AsyncAsking):
         metric: Metric | None = None,
         type: VectorType | None = None,
         index: Mapping[str, Any] | None = None,
+        month_partitions: bool | None = None,
         if_version: int | None = None,
         idempotency_key: str | None = None,
     ) -> CreatedCollection:
-        """A description of None is removed; what is not given stays. Another metric, type or index is applied beside
-        the running searches, which go on as before until then."""
-        changes = given({"metric": metric, "type": type, "index": index})
+        """A description of None is removed; what is not given stays. Another metric, type, index or division
+        is applied beside the running searches, which go on as before until then; `change` of the collection says how
+        far that is.
+
+        Raises:
+            CollectionNotFoundError, VersionMismatchError
+        """
+        changes = given({"metric": metric, "type": type, "index": index, "month_partitions": month_partitions})
         if description is not UNSET:
             changes["description"] = description
         return await self._ask(
@@ -99,7 +129,8 @@ class AsyncCollectionCalls(AsyncAsking):
         """With all its vectors; `restore_collection` brings it back.
 
         Raises:
-            CollectionNotFoundError
+            CollectionNotFoundError, VersionMismatchError
+            CollectionAliasedError: an alias stands for it.
         """
         return await self._ask(
             writing(

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 
-from aindusdb.client.asynchronous.asking import AsyncAsking
-from aindusdb.client.asynchronous.collections import PAGE
-from aindusdb.client.calls import PREFIX, collection_path, given, reading, shown, vector_path, writing
+from aindusdb.client.asynchronous.asking import PAGE, AsyncAsking
+from aindusdb.client.calls import PREFIX, Call, collection_path, given, reading, shown, vector_path, writing
 from aindusdb.client.models import Event, EventPage, EventPart, Restored, RestoredCollection, VectorWritten
 
 
@@ -21,26 +20,28 @@ class AsyncHistoryCalls(AsyncAsking):
         page_size: int = PAGE,
         token: str | None = None,
         timeout_ms: int | None = None,
+        max_staleness_ms: int | None = None,
     ) -> AsyncIterator[Event]:
         """Every event of the vector, the first one first; with `collection_id` in a collection that was deleted.
 
         Raises:
             VectorNotFoundError: there never was such a vector.
         """
-        parameters = {
-            "limit": page_size,
-            **shown(include),
-            "collection_id": collection_id,
-            "timeout_ms": timeout_ms,
-        }
-        call = reading(vector_path(collection, id, "history"), EventPage, parameters=parameters)
-        while True:
-            page = await self._ask(call, token)
+
+        def page_at(cursor: str | None) -> Call[EventPage]:
+            parameters = {
+                **shown(include),
+                "collection_id": collection_id,
+                "limit": page_size,
+                "cursor": cursor,
+                "timeout_ms": timeout_ms,
+                "max_staleness_ms": max_staleness_ms,
+            }
+            return reading(vector_path(collection, id, "history"), EventPage, parameters=parameters)
+
+        async for page in self._pages(page_at, token):
             for one in page.items:
                 yield one
-            if page.next_cursor is None:
-                return
-            call = call.with_parameters(cursor=page.next_cursor)
 
     async def restore(
         self,

@@ -5,60 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
-from aindusdb.client.asynchronous.asking import AsyncAsking
-from aindusdb.client.asynchronous.collections import PAGE
-from aindusdb.client.calls import as_base64, reading, shown, vector_path
-from aindusdb.client.embeddings import EmbeddingInput
-from aindusdb.client.models import CountAnswer, Part, ReadVector, SearchAnswer, StoredVector, VectorPage
+from aindusdb.client.asynchronous.asking import PAGE, AsyncAsking
+from aindusdb.client.calls import Call, reading, shown, vector_path
+from aindusdb.client.models import CountAnswer, Direction, OrderBy, Part, ReadVector, StoredVector, VectorPage
 
 
 class AsyncReadCalls(AsyncAsking):
-    async def search(
-        self,
-        collection: str,
-        *,
-        embedding: EmbeddingInput | str | None = None,
-        query: str | None = None,
-        id: str | None = None,
-        k: int | None = None,
-        filter: Mapping[str, Any] | None = None,
-        ef_search: int | None = None,
-        exact: bool | None = None,
-        min_score: float | None = None,
-        include: Sequence[Part] | None = None,
-        exclude: Sequence[Part] | None = None,
-        model: str | None = None,
-        explain: bool | None = None,
-        token: str | None = None,
-        timeout_ms: int | None = None,
-        max_staleness_ms: int | None = None,
-    ) -> SearchAnswer:
-        """The `k` vectors nearest to an embedding, to a text (`query`), or to the stored vector `id`, one of the three.
-
-        An embedding that is a text is base64 of little-endian float32. The answer covers `token`, for which the service
-        waits at most `timeout_ms`. With `explain` the answer says how it was found.
-
-        Raises:
-            DimensionMismatchError, InvalidFilterError, NotFreshEnoughError
-        """
-        body = {
-            "embedding": None if embedding is None else as_base64(embedding),
-            "query": query,
-            "id": id,
-            "k": k,
-            "filter": filter,
-            "ef_search": ef_search,
-            "exact": exact,
-            "min_score": min_score,
-            **shown(include),
-            "exclude": None if exclude is None else list(exclude),
-            "model": model,
-            "explain": explain,
-            "timeout_ms": timeout_ms,
-            "max_staleness_ms": max_staleness_ms,
-        }
-        return await self._ask(reading(vector_path(collection, "search"), SearchAnswer, body=body), token)
-
     async def count(
         self,
         collection: str,
@@ -66,8 +18,14 @@ class AsyncReadCalls(AsyncAsking):
         filter: Mapping[str, Any] | None = None,
         token: str | None = None,
         timeout_ms: int | None = None,
+        max_staleness_ms: int | None = None,
     ) -> CountAnswer:
-        body = {"filter": filter, "timeout_ms": timeout_ms}
+        """How many the filter matches; without one, how many there are.
+
+        Raises:
+            InvalidFilterError, NotFreshEnoughError
+        """
+        body = {"filter": filter, "timeout_ms": timeout_ms, "max_staleness_ms": max_staleness_ms}
         return await self._ask(reading(vector_path(collection, "count"), CountAnswer, body=body), token)
 
     async def get(
@@ -81,6 +39,7 @@ class AsyncReadCalls(AsyncAsking):
         collection_id: str | None = None,
         token: str | None = None,
         timeout_ms: int | None = None,
+        max_staleness_ms: int | None = None,
     ) -> ReadVector:
         """The vector, or with `version` as it was then; with `collection_id` in a collection that was deleted.
 
@@ -88,11 +47,11 @@ class AsyncReadCalls(AsyncAsking):
             VectorNotFoundError
         """
         parameters = {
-            **shown(include),
-            "exclude": exclude,
+            **shown(include, exclude),
             "version": version,
             "collection_id": collection_id,
             "timeout_ms": timeout_ms,
+            "max_staleness_ms": max_staleness_ms,
         }
         return await self._ask(reading(vector_path(collection, id), ReadVector, parameters=parameters), token)
 
@@ -105,15 +64,95 @@ class AsyncReadCalls(AsyncAsking):
         page_size: int = PAGE,
         token: str | None = None,
         timeout_ms: int | None = None,
+        max_staleness_ms: int | None = None,
     ) -> AsyncIterator[StoredVector]:
         """All of them in the order of their ids, page by page. Pages are read one after the other: a vector that is
         written meanwhile is there or not."""
-        parameters = {"limit": page_size, **shown(include), "exclude": exclude, "timeout_ms": timeout_ms}
-        call = reading(vector_path(collection), VectorPage, parameters=parameters)
-        while True:
-            page = await self._ask(call, token)
+
+        def page_at(cursor: str | None) -> Call[VectorPage]:
+            parameters = {
+                **shown(include, exclude),
+                "limit": page_size,
+                "cursor": cursor,
+                "timeout_ms": timeout_ms,
+                "max_staleness_ms": max_staleness_ms,
+            }
+            return reading(vector_path(collection), VectorPage, parameters=parameters)
+
+        async for page in self._pages(page_at, token):
             for one in page.items:
                 yield one
-            if page.next_cursor is None:
-                return
-            call = call.with_parameters(cursor=page.next_cursor)
+
+    async def scroll(
+        self,
+        collection: str,
+        *,
+        filter: Mapping[str, Any] | None = None,
+        order_by: OrderBy | None = None,
+        direction: Direction | None = None,
+        include: Sequence[Part] | None = None,
+        exclude: Sequence[Part] | None = None,
+        page_size: int = PAGE,
+        token: str | None = None,
+        timeout_ms: int | None = None,
+        max_staleness_ms: int | None = None,
+    ) -> AsyncIterator[StoredVector]:
+        """Those that the filter matches, in order of their ids or of their creation. None comes twice, and none is left
+        out that is there all the time, whatever is written meanwhile.
+
+        Raises:
+            InvalidFilterError, NotFreshEnoughError
+        """
+        async for page in self.scroll_pages(
+            collection,
+            filter=filter,
+            order_by=order_by,
+            direction=direction,
+            include=include,
+            exclude=exclude,
+            page_size=page_size,
+            token=token,
+            timeout_ms=timeout_ms,
+            max_staleness_ms=max_staleness_ms,
+        ):
+            for one in page.items:
+                yield one
+
+    async def scroll_pages(
+        self,
+        collection: str,
+        *,
+        filter: Mapping[str, Any] | None = None,
+        order_by: OrderBy | None = None,
+        direction: Direction | None = None,
+        include: Sequence[Part] | None = None,
+        exclude: Sequence[Part] | None = None,
+        page_size: int = PAGE,
+        cursor: str | None = None,
+        token: str | None = None,
+        timeout_ms: int | None = None,
+        max_staleness_ms: int | None = None,
+    ) -> AsyncIterator[VectorPage]:
+        """As `scroll`, page by page. The `next_cursor` of a page as `cursor`, with the same filter and order, goes on
+        behind that page, in another process too. A page may be shorter than `page_size`.
+
+        Raises:
+            MalformedCursorError: it is of another list.
+            InvalidFilterError, NotFreshEnoughError
+        """
+
+        def page_at(cursor: str | None) -> Call[VectorPage]:
+            body = {
+                "filter": filter,
+                "order_by": order_by,
+                "direction": direction,
+                **shown(include, exclude),
+                "limit": page_size,
+                "cursor": cursor,
+                "timeout_ms": timeout_ms,
+                "max_staleness_ms": max_staleness_ms,
+            }
+            return reading(vector_path(collection, "scroll"), VectorPage, body=body)
+
+        async for page in self._pages(page_at, token, cursor):
+            yield page

@@ -3,10 +3,19 @@
 
 from __future__ import annotations
 
-from aindusdb.client.calls import PREFIX, AnswerT, Call, reading
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
+
+from aindusdb.client.calls import PREFIX, AnswerT, Call, PageT, reading
 from aindusdb.client.models import CollectionPage
 from aindusdb.client.session_tokens import SessionTokens
 from aindusdb.client.synchronous.transport import Body, Transport
+
+PageCall: TypeAlias = Callable[[str | None], Call[PageT]]
+"""The page that begins at a cursor; None: the first one."""
+
+PAGE = 1_000
+"""So many are asked for at once; the most that the API allows."""
 
 
 class Asking:
@@ -22,6 +31,15 @@ class Asking:
         carried = self._tokens.carried() if call.takes_tokens else ()
         answer = self._transport.exchange(call.carrying((*own, *carried)), body)
         self._tokens.learn(answer, carried)
-        if self._tokens.is_full and not call.takes_tokens:
+        if self._tokens.is_full and call.method != "GET":
             self._ask(reading(f"{PREFIX}/collections", CollectionPage, parameters={"limit": 1}))
         return answer
+
+    def _pages(self, call_at: PageCall[PageT], token: str | None, cursor: str | None = None) -> Iterator[PageT]:
+        """From the cursor to the end of the list, one after the other."""
+        while True:
+            page = self._ask(call_at(cursor), token)
+            yield page
+            cursor = page.next_cursor
+            if cursor is None:
+                return

@@ -12,19 +12,25 @@ from aindusdb.client.calls import Call
 from aindusdb.client.models import Health
 from aindusdb.client.retries import RetryPolicy
 from aindusdb.client.session_tokens import SessionTokens
+from aindusdb.client.synchronous.aliases import AliasCalls
+from aindusdb.client.synchronous.by_filter import ByFilterCalls
 from aindusdb.client.synchronous.collections import CollectionCalls
 from aindusdb.client.synchronous.feed import FeedCalls
 from aindusdb.client.synchronous.history import HistoryCalls
 from aindusdb.client.synchronous.importing import ImportCalls
 from aindusdb.client.synchronous.reads import ReadCalls
+from aindusdb.client.synchronous.searching import SearchCalls
 from aindusdb.client.synchronous.transport import Transport, WaitListener
 from aindusdb.client.synchronous.vectors import VectorCalls
 
 
 class Session(
     CollectionCalls,
+    AliasCalls,
     VectorCalls,
+    ByFilterCalls,
     ReadCalls,
+    SearchCalls,
     HistoryCalls,
     FeedCalls,
     ImportCalls,

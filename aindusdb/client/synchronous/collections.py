@@ -6,27 +6,50 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from aindusdb.client.calls import PREFIX, UNSET, Unset, collection_path, given, reading, writing
+from aindusdb.client.calls import PREFIX, UNSET, Call, Unset, collection_path, given, reading, writing
 from aindusdb.client.models import Collection, CollectionPage, CreatedCollection, Metric, ReadCollection, VectorType
-from aindusdb.client.synchronous.asking import Asking
-
-PAGE = 1_000
+from aindusdb.client.synchronous.asking import PAGE, Asking
 
 
 class CollectionCalls(Asking):
-    def collections(self, *, token: str | None = None) -> Iterator[Collection]:
+    def collections(
+        self,
+        *,
+        page_size: int = PAGE,
+        token: str | None = None,
+        timeout_ms: int | None = None,
+        max_staleness_ms: int | None = None,
+    ) -> Iterator[Collection]:
         """All of them in the order of their names, page by page."""
-        call = reading(f"{PREFIX}/collections", CollectionPage, parameters={"limit": PAGE})
-        while True:
-            page = self._ask(call, token)
+
+        def page_at(cursor: str | None) -> Call[CollectionPage]:
+            parameters = {
+                "limit": page_size,
+                "cursor": cursor,
+                "timeout_ms": timeout_ms,
+                "max_staleness_ms": max_staleness_ms,
+            }
+            return reading(f"{PREFIX}/collections", CollectionPage, parameters=parameters)
+
+        for page in self._pages(page_at, token):
             for one in page.items:
                 yield one
-            if page.next_cursor is None:
-                return
-            call = call.with_parameters(cursor=page.next_cursor)
 
-    def collection(self, name: str, *, token: str | None = None, timeout_ms: int | None = None) -> ReadCollection:
-        return self._ask(reading(collection_path(name), ReadCollection, parameters={"timeout_ms": timeout_ms}), token)
+    def collection(
+        self,
+        name: str,
+        *,
+        token: str | None = None,
+        timeout_ms: int | None = None,
+        max_staleness_ms: int | None = None,
+    ) -> ReadCollection:
+        """By its name or an alias. `active` is what searches read, `change` what is still to become of it.
+
+        Raises:
+            CollectionNotFoundError
+        """
+        parameters = {"timeout_ms": timeout_ms, "max_staleness_ms": max_staleness_ms}
+        return self._ask(reading(collection_path(name), ReadCollection, parameters=parameters), token)
 
     def create_collection(
         self,
@@ -36,12 +59,14 @@ class CollectionCalls(Asking):
         metric: Metric | None = None,
         type: VectorType | None = None,
         index: Mapping[str, Any] | None = None,
+        month_partitions: bool | None = None,
         model: str | None = None,
         description: str | None = None,
         idempotency_key: str | None = None,
     ) -> CreatedCollection:
         """With the service's model, or with neither model nor dimension, the collection takes texts. `index` as the API
-        takes it, such as `{"kind": "hnsw", "m": 16}`.
+        takes it, such as `{"kind": "hnsw", "m": 16}`. `month_partitions` divides the tables by the month in which
+        vectors were created.
 
         Raises:
             CollectionExistsError
@@ -52,6 +77,7 @@ class CollectionCalls(Asking):
             "metric": metric,
             "type": type,
             "index": index,
+            "month_partitions": month_partitions,
             "model": model,
             "description": description,
         }
@@ -73,12 +99,18 @@ class CollectionCalls(Asking):
         metric: Metric | None = None,
         type: VectorType | None = None,
         index: Mapping[str, Any] | None = None,
+        month_partitions: bool | None = None,
         if_version: int | None = None,
         idempotency_key: str | None = None,
     ) -> CreatedCollection:
-        """A description of None is removed; what is not given stays. Another metric, type or index is applied beside
-        the running searches, which go on as before until then."""
-        changes = given({"metric": metric, "type": type, "index": index})
+        """A description of None is removed; what is not given stays. Another metric, type, index or division
+        is applied beside the running searches, which go on as before until then; `change` of the collection says how
+        far that is.
+
+        Raises:
+            CollectionNotFoundError, VersionMismatchError
+        """
+        changes = given({"metric": metric, "type": type, "index": index, "month_partitions": month_partitions})
         if description is not UNSET:
             changes["description"] = description
         return self._ask(
@@ -98,7 +130,8 @@ class CollectionCalls(Asking):
         """With all its vectors; `restore_collection` brings it back.
 
         Raises:
-            CollectionNotFoundError
+            CollectionNotFoundError, VersionMismatchError
+            CollectionAliasedError: an alias stands for it.
         """
         return self._ask(
             writing(

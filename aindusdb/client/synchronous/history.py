@@ -5,10 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from aindusdb.client.calls import PREFIX, collection_path, given, reading, shown, vector_path, writing
+from aindusdb.client.calls import PREFIX, Call, collection_path, given, reading, shown, vector_path, writing
 from aindusdb.client.models import Event, EventPage, EventPart, Restored, RestoredCollection, VectorWritten
-from aindusdb.client.synchronous.asking import Asking
-from aindusdb.client.synchronous.collections import PAGE
+from aindusdb.client.synchronous.asking import PAGE, Asking
 
 
 class HistoryCalls(Asking):
@@ -22,26 +21,28 @@ class HistoryCalls(Asking):
         page_size: int = PAGE,
         token: str | None = None,
         timeout_ms: int | None = None,
+        max_staleness_ms: int | None = None,
     ) -> Iterator[Event]:
         """Every event of the vector, the first one first; with `collection_id` in a collection that was deleted.
 
         Raises:
             VectorNotFoundError: there never was such a vector.
         """
-        parameters = {
-            "limit": page_size,
-            **shown(include),
-            "collection_id": collection_id,
-            "timeout_ms": timeout_ms,
-        }
-        call = reading(vector_path(collection, id, "history"), EventPage, parameters=parameters)
-        while True:
-            page = self._ask(call, token)
+
+        def page_at(cursor: str | None) -> Call[EventPage]:
+            parameters = {
+                **shown(include),
+                "collection_id": collection_id,
+                "limit": page_size,
+                "cursor": cursor,
+                "timeout_ms": timeout_ms,
+                "max_staleness_ms": max_staleness_ms,
+            }
+            return reading(vector_path(collection, id, "history"), EventPage, parameters=parameters)
+
+        for page in self._pages(page_at, token):
             for one in page.items:
                 yield one
-            if page.next_cursor is None:
-                return
-            call = call.with_parameters(cursor=page.next_cursor)
 
     def restore(
         self,
