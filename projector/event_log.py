@@ -28,6 +28,7 @@ from shared.event_log import (
     read_gaps,
     read_head,
     read_log_id,
+    read_position_at,
     read_stream,
     read_streams,
     read_timestamp_at,
@@ -99,6 +100,11 @@ class EventLog:
         """
         async with self._turn:
             return await read_timestamp_at(self._connection, position)
+
+    async def position_at(self, time: datetime) -> int:
+        """Of the last event that is not later than `time`; 0 if there is none."""
+        async with self._turn:
+            return await read_position_at(self._connection, time)
 
     async def extent(self, collection_id: UUID, to: int, timeout_seconds: float) -> Extent:
         """How much the log has of a collection and its vectors up to position `to`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID, uuid4
 
@@ -25,12 +26,13 @@ not written any more, and `reason` says why."""
 _MAX_REASON_CHARACTERS = 1_000
 
 COLUMNS = """g.generation, g.embedding_spec, g.metric, g.type, g.index, g.month_partitions, g.state, g.indexed, g.lists,
-    g.indexed_rows, g.checkpoints, g.automatic, g.reason, g.until_position, g.checked"""
+    g.indexed_rows, g.checkpoints, g.automatic, g.reason, g.snapshot_name, g.until_position, g.until_time,
+    g.expires_at, g.checked"""
 
 _INSERT = """
 INSERT INTO generations (collection_id, generation, embedding_spec, metric, type, index, month_partitions, state,
-                         indexed, automatic, checkpoints, until_position)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+                         indexed, automatic, checkpoints, snapshot_name, until_position, until_time, expires_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
 """
 
 _READ = f"SELECT {COLUMNS} FROM generations g WHERE g.collection_id = $1 ORDER BY g.generation"  # noqa: S608
@@ -69,8 +71,14 @@ WHERE collection_id = $1 AND generation = $2
 """
 
 _FOLLOW = """
-UPDATE generations SET until_position = NULL, checked = NULL, updated_at = clock_timestamp()
+UPDATE generations SET snapshot_name = NULL, until_position = NULL, until_time = NULL, expires_at = NULL,
+    checked = NULL, updated_at = clock_timestamp()
 WHERE collection_id = $1 AND generation = $2
+"""
+
+_PROLONG = """
+UPDATE generations SET expires_at = greatest(expires_at, $3) WHERE collection_id = $1 AND generation = $2
+RETURNING expires_at
 """
 
 _RECORD_CHECK = """
@@ -111,6 +119,17 @@ class Shape:
 
 
 @dataclass(frozen=True, slots=True)
+class SnapshotTerms:
+    """A generation that goes no further than `position`, whose event is of `time`, and is dropped at `expires_at`.
+    `name` tells it from the collection's other snapshots."""
+
+    name: str
+    position: int
+    time: datetime
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Generation:
     """`indexed`: the index that its shape names is there; without it, searches are exact. `lists` and `indexed_rows`
     are what the index was made with.
@@ -118,7 +137,7 @@ class Generation:
     `checkpoints`, by partition: where a generation stands that is being made. Every vector's events up to its
     partition's are in it, and none beyond. Where a live one stands the projection does.
 
-    `until_position`: it is a snapshot, which goes no further. `checked`: what its last verification found.
+    `snapshot`: it is one, of the past. `checked`: what its last verification found.
 
     `automatic`: the upkeep makes it, not an operator. `narrowed`: numbers beyond what its type holds are taken for the
     greatest that it holds.
@@ -135,8 +154,12 @@ class Generation:
     automatic: bool = True
     reason: str | None = None
     narrowed: bool = False
-    until_position: int | None = None
+    snapshot: SnapshotTerms | None = None
     checked: dict[str, Any] | None = None
+
+    @property
+    def until_position(self) -> int | None:
+        return None if self.snapshot is None else self.snapshot.position
 
     @property
     def records(self) -> str:
@@ -171,13 +194,15 @@ def generation_of(collection_id: UUID, row: asyncpg.Record) -> Generation:
         tuple(row["checkpoints"] or ()),
         row["automatic"],
         row["reason"],
-        until_position=row["until_position"],
+        snapshot=None
+        if row["until_position"] is None
+        else SnapshotTerms(row["snapshot_name"], row["until_position"], row["until_time"], row["expires_at"]),
         checked=None if row["checked"] is None else orjson.loads(row["checked"]),
     )
 
 
 async def insert_generation(connection: Connection, generation: Generation) -> None:
-    shape = generation.shape
+    shape, snapshot = generation.shape, generation.snapshot
     await connection.execute(
         _INSERT,
         generation.collection_id,
@@ -191,7 +216,7 @@ async def insert_generation(connection: Connection, generation: Generation) -> N
         generation.indexed,
         generation.automatic,
         list(generation.checkpoints) or None,
-        generation.until_position,
+        *((snapshot.name, snapshot.position, snapshot.time, snapshot.expires_at) if snapshot else (None,) * 4),
     )
 
 
@@ -258,7 +283,16 @@ async def mark_indexed(connection: Connection, generation: Generation, rows: int
 async def follow_on(connection: Connection, generation: Generation) -> Generation:
     """A snapshot that is one no longer: it may go beyond the position that it was to end at."""
     await connection.execute(_FOLLOW, generation.collection_id, generation.number)
-    return replace(generation, until_position=None, checked=None)
+    return replace(generation, snapshot=None, checked=None)
+
+
+async def prolong(connection: Connection, generation: Generation, expires_at: datetime) -> Generation:
+    """A snapshot that is to be there until then, or longer."""
+    assert generation.snapshot is not None
+    until = await connection.fetchval(_PROLONG, generation.collection_id, generation.number, expires_at)
+    if until is None:
+        raise GenerationGoneError(generation.collection_id, generation.number)
+    return replace(generation, snapshot=replace(generation.snapshot, expires_at=until))
 
 
 async def record_check(connection: Connection, generation: Generation, report: dict[str, Any]) -> Generation:

@@ -30,6 +30,7 @@ from projector.event_log import EventLog
 from projector.generations import (
     Generation,
     Shape,
+    SnapshotTerms,
     activate,
     delete_generation,
     expect_state,
@@ -90,19 +91,20 @@ class Replay:
 
 
 async def begin(
-    replay: Replay, collection_id: UUID, shape: Shape, *, automatic: bool, until_position: int | None = None
+    replay: Replay, collection_id: UUID, shape: Shape, *, automatic: bool, snapshot: SnapshotTerms | None = None
 ) -> Generation:
-    """A new generation of this shape, empty, or one that was begun for the same and not promoted. With
-    `until_position` it is a snapshot, which ends there and cannot be promoted.
+    """A new generation of this shape, empty, or one that was begun for the same and not promoted. A `snapshot` is
+    always new; it ends at its position and cannot be promoted.
 
     Raises:
         GenerationGoneError: the collection is deleted.
     """
     connection = replay.connection
-    wanted = (shape, automatic, until_position)
-    for found in await read_generations(connection, collection_id):
-        if found.state in {"building", "ready"} and (found.shape, found.automatic, found.until_position) == wanted:
-            return found
+    if snapshot is None:
+        wanted = (shape, automatic, None)
+        for found in await read_generations(connection, collection_id):
+            if found.state in {"building", "ready"} and (found.shape, found.automatic, found.snapshot) == wanted:
+                return found
     async with connection.transaction():
         number = await next_number(connection, collection_id)
         if number is None:
@@ -110,7 +112,7 @@ async def begin(
         partitions = max(1, len(await read_positions(connection)))
         generation = Generation(
             collection_id, number, shape, "building",
-            indexed=False, checkpoints=(0,) * partitions, automatic=automatic, until_position=until_position,
+            indexed=False, checkpoints=(0,) * partitions, automatic=automatic, snapshot=snapshot,
         )  # fmt: skip
         await insert_generation(connection, generation)
         await create_tables(connection, generation, metadata_index=False)

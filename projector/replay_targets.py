@@ -80,8 +80,7 @@ async def expect_position(log: EventLog, position: int, target: Target) -> None:
 
 
 async def position_at(log: EventLog, time: datetime) -> int:
-    """Of the last event that is not later than `time`, which bears a time zone. Times never go back along the log, so
-    it is found by halving.
+    """Of the last event that is not later than `time`, which bears a time zone.
 
     Raises:
         TargetRefusedError: the log begins later, or the time is still to come.
@@ -96,11 +95,4 @@ async def position_at(log: EventLog, time: datetime) -> int:
         raise TargetRefusedError(
             f"{time.isoformat()} is before the first event of the log, which is of {first.isoformat()}."
         )
-    low, high = 1, head.position
-    while low < high:
-        middle = (low + high + 1) // 2
-        if await log.timestamp_at(middle) <= time:
-            low = middle
-        else:
-            high = middle - 1
-    return low
+    return await log.position_at(time)

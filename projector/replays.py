@@ -19,6 +19,7 @@ from projector.index_progress import IndexProgress, watched_index
 from projector.rebuild import Progress, Replay
 from projector.recall import recall_at_10
 from projector.replay_session import ReplaySession
+from projector.snapshots import Wanted, found_or_allowed
 from projector.verification import Verification, compare
 
 StepName = Literal["folding", "indexing", "checking", "promoting"]
@@ -82,20 +83,17 @@ async def generations_of(session: ReplaySession) -> list[Generation]:
     return await read_generations(session.connection, session.target.collection_id)
 
 
-async def build(replaying: Replaying, until_position: int | None) -> Generation:
-    """Begun or gone on with, folded and indexed: `ready`, unless it was before.
+async def build(replaying: Replaying, wanted: Wanted | None) -> Generation:
+    """Begun or gone on with, folded and indexed: `ready`, unless it was before. With `wanted` it is that snapshot.
 
     Raises:
         GenerationGoneError, RebuildFailedError
-        NotCaughtUpError: the read model has not come to `until_position` within a minute.
+        NotCaughtUpError: the read model has not come to the snapshot's position within a minute.
+        SnapshotRefusedError
         asyncpg.PostgresError: the index cannot be made.
     """
     session, steps = replaying.session, replaying.steps()
-    if until_position is not None:
-        await _projected(session, until_position)
-    generation = await rebuild.begin(
-        steps, session.target.collection_id, session.target.shape, automatic=False, until_position=until_position
-    )
+    generation = await _begun(session, steps, wanted)
     replaying.report(Doing("folding", min(generation.checkpoints), 0))
     generation = await rebuild.build(steps, generation)
 
@@ -105,6 +103,17 @@ async def build(replaying: Replaying, until_position: int | None) -> Generation:
     replaying.report(Doing("indexing"))
     async with watched_index(session.settings, session.connection.get_server_pid(), indexed):
         return await rebuild.index(steps, generation, search_index=await _is_large_enough(session, generation))
+
+
+async def _begun(session: ReplaySession, steps: Replay, wanted: Wanted | None) -> Generation:
+    target, snapshot = session.target, None
+    if wanted is not None:
+        await _projected(session, wanted.position)
+        found = await found_or_allowed(session.connection, session.log, session.settings, target, wanted)
+        if isinstance(found, Generation):
+            return found
+        snapshot = found
+    return await rebuild.begin(steps, target.collection_id, target.shape, automatic=False, snapshot=snapshot)
 
 
 async def check(replaying: Replaying, generation: Generation, checks: Checks) -> Generation:
@@ -145,7 +154,7 @@ async def promote(replaying: Replaying, generation: Generation, *, keep_old: boo
     """
     if not force:
         expect_checked(generation)
-    if catch_up and generation.until_position is not None:
+    if catch_up and generation.snapshot is not None:
         generation = await follow_on(replaying.session.connection, generation)
     replaying.report(Doing("promoting"))
     await rebuild.promote(replaying.steps(), generation, keep_old=keep_old)

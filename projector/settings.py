@@ -48,6 +48,14 @@ class ProjectorSettings(KafkaSettings):
     """The pace at which the log is folded anew for a collection that was changed. None: as fast as it goes."""
     rebuild_retry_seconds: float = Field(default=600.0, gt=0)
     """How long it is waited after such a change could not be applied."""
+    snapshots_per_collection: int = Field(default=10, ge=0, le=1_000)
+    """How many snapshots of the past a collection may have."""
+    snapshot_keep_seconds: float = Field(default=7 * 86_400.0, gt=0)
+    """How long a snapshot is kept where nothing else is asked for."""
+    snapshot_max_keep_seconds: float = Field(default=90 * 86_400.0, gt=0)
+    """How long it may be asked to be kept."""
+    snapshot_max_bytes: int = Field(default=64 * 1024**3, ge=1)
+    """How many bytes of events a snapshot may be made of."""
     index_timeout_seconds: float = Field(default=6 * 3600.0, gt=0)
     """How long making one index may take."""
 

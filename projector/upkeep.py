@@ -34,6 +34,7 @@ from projector.generations import (
 from projector.indexing import index_in_place
 from projector.rebuild import Replay
 from projector.settings import ProjectorSettings
+from projector.snapshots import drop_expired
 from shared.postgres import CONNECTION_LOST, Connection, Pool, PooledAddressError
 
 _FIRST_RETRY_SECONDS = 5.0
@@ -56,6 +57,7 @@ class Upkeep:
         while True:
             await asyncio.sleep(self._settings.upkeep_interval_seconds)
             try:
+                await _drop_expired(read)
                 for collection_id in await self._due(read):
                     await self._work_on(read, collection_id)
             except (*CONNECTION_LOST, asyncpg.PostgresError) as error:
@@ -134,6 +136,13 @@ class Upkeep:
                 _log.error("a change of a collection cannot be applied; searches go on as before",
                            collection_id=str(collection_id), reason=str(error))  # fmt: skip
                 await rebuild.give_up(connection, generation, str(error))
+
+
+async def _drop_expired(read: Pool) -> None:
+    async with read.acquire() as connection:
+        dropped = await drop_expired(connection)
+    if dropped:
+        _log.info("dropped snapshots whose time is over", snapshots=dropped)
 
 
 async def _note(read: Pool, collection_id: UUID, reason: str | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from query_service.as_of import described
 from query_service.parts import Include
 from query_service.query_bus import Answer, Route
 from query_service.records import StoredVector
@@ -25,8 +26,12 @@ def shown_hits(found: Hits, include: Include) -> dict[str, Any]:
 
 
 def origin(service: QueryService, answer: Answer[Any]) -> dict[str, Any]:
-    """The members that say which collection answered, and how fresh the answer is."""
-    return {"collection": answer.collection.name, "freshness": service.freshness_of(answer)}
+    """The members that say which collection answered, of when, and how fresh the answer is."""
+    return {
+        "collection": answer.collection.name,
+        **described(answer.collection),
+        "freshness": service.freshness_of(answer),
+    }
 
 
 def of_search(service: QueryService, answer: Answer[Any], started: float) -> dict[str, Any]:

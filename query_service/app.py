@@ -27,6 +27,7 @@ from query_service.routing import Routing
 from query_service.search_routes import search_router
 from query_service.service import QueryService
 from query_service.settings import QuerySettings
+from query_service.snapshot_routes import router as snapshot_router
 from query_service.vector_routes import vector_router
 from shared.embedding.caches import RedisCache
 from shared.embedding.composition import create_embedder
@@ -107,6 +108,7 @@ def create_app(settings: QuerySettings, registry: CollectorRegistry) -> FastAPI:
         routers=[
             collection_router,
             alias_router,
+            snapshot_router,
             history_router("/collections/{name}/vectors", named=True),
             history_router("/vectors", named=False),
             feed_router,

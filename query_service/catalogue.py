@@ -38,10 +38,20 @@ class Declared:
 
 
 @dataclass(frozen=True, slots=True)
+class PastMoment:
+    """What a snapshot is of: the collection as it was at `position`, whose event is of `time`."""
+
+    snapshot: str
+    position: int
+    time: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class LiveCollection:
     """A collection that is not deleted, as its active generation is; that may not yet be what was declared.
 
-    `indexed`: the index is there; without it, searches are exact. `lists`: how many an IVFFlat index has.
+    `indexed`: the index is there; without it, searches are exact. `lists`: how many an IVFFlat index has. `past`: the
+    tables are not those of the active generation but a snapshot's.
     """
 
     collection_id: UUID
@@ -62,6 +72,7 @@ class LiveCollection:
     indexed: bool
     lists: int | None
     declared: Declared
+    past: PastMoment | None = None
 
     @property
     def shape(self) -> Declared:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 
 class CollectionNotFoundError(Exception):
     def __init__(self, name: str) -> None:
@@ -14,8 +16,9 @@ class AliasNotFoundError(Exception):
 
 
 class VectorNotFoundError(Exception):
-    def __init__(self, vector_id: str) -> None:
-        super().__init__(f"there is no vector {vector_id!r}")
+    def __init__(self, vector_id: str, position: int | None = None) -> None:
+        then = f"at position {position} there was" if position is not None else "there is"
+        super().__init__(f"{then} no vector {vector_id!r}")
 
 
 class RefusedPartError(Exception):
@@ -90,6 +93,39 @@ class BeyondTheHeadError(Exception):
     def __init__(self, parameter: str, position: int, head: int) -> None:
         super().__init__(f"the event log ends at position {head}; a feed cannot begin behind {position}")
         self.parameter = parameter
+
+
+class OutsideTheLogError(Exception):
+    """The collection did not exist then, or that is yet to come. `pointer` is where the moment was given."""
+
+    def __init__(self, pointer: str, rule: str, positions: Mapping[str, int]) -> None:
+        super().__init__(rule)
+        self.pointer = pointer
+        self.positions = positions
+
+
+class SnapshotNotFoundError(Exception):
+    """The collection has no snapshot of this name, or none that holds it as it was at this position."""
+
+    def __init__(self, collection: str, name: str | None, position: int | None) -> None:
+        which = f"of position {position}" if name is None else repr(name)
+        super().__init__(f"the collection {collection!r} has no snapshot {which}")
+        self.position = position
+
+
+class SnapshotNotReadyError(Exception):
+    """It is being built, and holds the events up to `current` so far; or it could not be built."""
+
+    def __init__(self, name: str, position: int, state: str, current: int) -> None:
+        said = "is being built" if state == "building" else "could not be built"
+        super().__init__(f"the snapshot {name!r} of position {position} {said}")
+        self.expected = position
+        self.current = current
+        self.is_coming = state == "building"
+
+
+class SnapshotGoneError(Exception):
+    """Between the choice of a snapshot and its reading it was dropped, or became something else."""
 
 
 class TooManyFeedsError(Exception):

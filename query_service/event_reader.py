@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TypeVar
 from uuid import UUID
 
@@ -16,7 +17,7 @@ import asyncpg
 
 from events_schema.base import RecordedEvent
 from query_service.errors import EventLogUnavailableError
-from shared.event_log import EVENT_COLUMNS, recorded_event
+from shared.event_log import EVENT_COLUMNS, read_position_at, recorded_event
 from shared.freshness import Demand
 from shared.postgres import CONNECTION_LOST, Pool
 from shared.read_model.snapshot import Reading, Snapshot
@@ -70,6 +71,25 @@ SELECT l.head, l.log_id, (SELECT count(*) FROM matching) AS matching, m.* FROM l
 ORDER BY m.position
 """  # noqa: S608
 
+# Only the events of its vectors change what a collection holds.
+_STRETCH = f"""
+WITH log_end AS ({_END})
+SELECT l.head, l.log_id, $2::bigint AS position, clock_timestamp() < $3::timestamptz AS is_to_come,
+       (SELECT position FROM events WHERE collection_id = $1 ORDER BY position LIMIT 1) AS created,
+       (SELECT position FROM events WHERE collection_id = $1 AND aggregate_type = 'vector' AND position <= $2
+        ORDER BY position DESC LIMIT 1) AS last_change,
+       (SELECT position FROM events WHERE collection_id = $1 AND aggregate_type = 'vector' AND position > $2
+        ORDER BY position LIMIT 1) AS next_change
+FROM log_end l
+"""  # noqa: S608
+
+_VERSION_AT = f"""
+WITH log_end AS ({_END})
+SELECT l.head, l.log_id, e.version, e.version AS position FROM log_end l LEFT JOIN LATERAL (
+    SELECT version FROM events WHERE aggregate_id = $1 AND tenant = $2 AND position <= $3 ORDER BY version DESC LIMIT 1
+) e ON true
+"""  # noqa: S608
+
 WINDOW_POSITIONS = 2_000
 WINDOW_BYTES = 4 * 1024 * 1024
 _PAUSE_SECONDS = 0.02
@@ -85,6 +105,19 @@ class LogWindow:
     through: int
     head: int
     log_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """The positions from `first` to `last` at which a collection held the same as at `position`. `created` is its first
+    event's, None if the log has none; `is_to_come`: the log has not got there."""
+
+    position: int
+    first: int
+    last: int
+    created: int | None
+    head: int
+    is_to_come: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +158,33 @@ class EventReader:
         """The events of one stream up to a version, the last first."""
         snapshot, rows = await self._covering(demand, _BACKWARDS, stream, tenant, from_version, limit)
         return Reading(snapshot, [recorded_event(row) for row in rows])
+
+    async def version_at(self, stream: UUID, tenant: str, position: int, demand: Demand) -> int | None:
+        """The version that a stream had come to at a position; None if it had not begun."""
+        _, rows = await self._covering(demand, _VERSION_AT, stream, tenant, position)
+        return rows[0]["version"] if rows else None
+
+    async def stretch(self, collection_id: UUID, moment: int | datetime, demand: Demand) -> Stretch:
+        """Where a moment lies: a position, or a time with a time zone.
+
+        Raises:
+            NotFreshEnoughError, ForeignTokenError, EventLogUnavailableError
+        """
+        if isinstance(moment, int):
+            position, time = moment, None
+        else:
+            time = moment
+            position = await self._run(lambda connection: read_position_at(connection, moment))
+        _, [row] = await self._covering(demand, _STRETCH, collection_id, position, time)
+        head: int = row["head"]
+        return Stretch(
+            position,
+            first=row["last_change"] or row["created"] or 0,
+            last=row["next_change"] - 1 if row["next_change"] else head,
+            created=row["created"],
+            head=head,
+            is_to_come=position > head or bool(row["is_to_come"]),
+        )
 
     async def knows_collection(self, collection_id: UUID, tenant: str) -> bool:
         """Whether the tenant has, or had, a collection with this id."""

@@ -47,6 +47,22 @@ async def past_vector(
         at = reading.found[-1].version - 1
 
 
+async def vector_at(
+    events: EventReader, tenant: str, collection_id: UUID, vector_id: str, position: int, demand: Demand
+) -> Reading[PastState]:
+    """As it was once everything up to a position of the log had happened.
+
+    Raises:
+        VectorNotFoundError: it was not created by then.
+        VersionNotFoundError: it was deleted then.
+        NotFreshEnoughError, ForeignTokenError, EventLogUnavailableError
+    """
+    version = await events.version_at(vector_stream(collection_id, vector_id), tenant, position, demand)
+    if version is None:
+        raise VectorNotFoundError(vector_id, position)
+    return await past_vector(events, tenant, collection_id, vector_id, version, demand)
+
+
 async def _check_version(
     events: EventReader,
     found: Sequence[RecordedEvent],

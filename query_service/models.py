@@ -7,12 +7,13 @@ from datetime import datetime
 from typing import Annotated, Any, Literal, Self, get_args
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from events_schema.collections import IndexSpec, Metric, VectorType
 from events_schema.embedding import EmbeddingSpec
 from events_schema.registry import EVENT_TYPES
+from query_service.as_of import Moment
 from query_service.index_scans import DEFAULT_EF_SEARCH, MAX_EF_SEARCH
 from query_service.metadata_fields import MetadataFields, Path, ordered
 from query_service.parts import EmbeddingFormat, Include
@@ -23,6 +24,7 @@ from shared.embedding_input import EmbeddingInput
 from shared.freshness import DEFAULT_TIMEOUT_MS, MAX_STALENESS_MS
 from shared.http.consistency import FilterDocument, TimeoutMs, Token
 from shared.http.fields import Name, VectorId, example
+from shared.read_model.dates import RULE, parse_date
 from shared.read_model.fields import InvalidFieldError, MetadataField, parse_metadata_field
 from shared.read_model.filters import InvalidFilterError
 from shared.strict_json import JsonValueError, MalformedJsonError, check_text, parse_json
@@ -183,10 +185,55 @@ class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, arbitrary_types_allowed=True)
 
 
+def _past_time(value: str) -> str:
+    if parse_date(value) is None:
+        raise PydanticCustomError("time", "a time is {rule}", {"rule": RULE})
+    return value
+
+
+PastPosition = Annotated[
+    int, Field(ge=1, le=2**63 - 1, description="Once all events up to here had happened, and none later.")
+]
+PastTime = Annotated[
+    str, AfterValidator(_past_time), Field(description="At this time, ISO 8601; UTC where no offset is given.")
+]
+
+
+class AsOfMoment(_Body):
+    """One of the three: the collection as it was."""
+
+    model_config = example({"position": 15}, {"time": "2026-01-05T08:30:00Z"}, {"snapshot": "release-1"})
+
+    position: PastPosition | None = None
+    time: PastTime | None = None
+    snapshot: Annotated[Name, Field(description="As the snapshot of this name holds it.")] | None = None
+
+    @model_validator(mode="after")
+    def _one_moment(self) -> Self:
+        given = [name for name in ("position", "time", "snapshot") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise PydanticCustomError(
+                "moment", "give one of position, time and snapshot, not {given}",
+                {"given": " and ".join(given) or "none", "within": f"/{given[-1] if given else 'position'}"},
+            )  # fmt: skip
+        return self
+
+    def moment(self) -> Moment:
+        return Moment(self.position, None if self.time is None else parse_date(self.time), self.snapshot)
+
+
+AsOf = Annotated[AsOfMoment, Field(description="From a snapshot of the past; the present if not given.")]
+
+
 class _FreshBody(_Body):
+    as_of: AsOf | None = None
     consistency_token: Token | None = None
     timeout_ms: TimeoutMs = DEFAULT_TIMEOUT_MS
     max_staleness_ms: MaxStalenessMs | None = None
+
+    @property
+    def moment(self) -> Moment | None:
+        return None if self.as_of is None else self.as_of.moment()
 
 
 class Origin(_Body):
@@ -350,7 +397,40 @@ class ListParameters(ReadParameters):
     cursor: Cursor | None = None
 
 
-class SearchParameters(_ShownParts, ReadParameters):
+def _moment_of(text: str) -> AsOfMoment:
+    try:
+        document = parse_json(text.encode())
+    except (MalformedJsonError, UnicodeEncodeError) as error:
+        raise PydanticCustomError("as_of", "it is not valid JSON: {fault}", {"fault": str(error)}) from error
+    try:
+        return AsOfMoment.model_validate(document)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        where = "".join(f"{part}: " for part in fault["loc"])
+        raise PydanticCustomError("as_of", "{fault}", {"fault": f"{where}{fault['msg']}"}) from error
+
+
+def _as_of_text(value: str) -> str:
+    _moment_of(value)
+    return value
+
+
+AsOfText = Annotated[
+    str,
+    AfterValidator(_as_of_text),
+    Field(description="As in the body of a search, as JSON.", examples=['{"position": 15}']),
+]
+
+
+class _PastParameters(ReadParameters):
+    as_of: AsOfText | None = None
+
+    @property
+    def moment(self) -> Moment | None:
+        return None if self.as_of is None else _moment_of(self.as_of).moment()
+
+
+class SearchParameters(_ShownParts, _PastParameters):
     """As in the body of a search by text."""
 
     query: QueryText
@@ -367,8 +447,12 @@ class SearchParameters(_ShownParts, ReadParameters):
         Raises:
             InvalidFilterError: the filter is not a JSON object.
         """
-        given = self.model_dump(include=self.model_fields_set - {"filter"})
-        return SearchRequest(**given, filter=None if self.filter is None else _filter_document(self.filter))
+        given = self.model_dump(include=self.model_fields_set - {"filter", "as_of"})
+        return SearchRequest(
+            **given,
+            filter=None if self.filter is None else _filter_document(self.filter),
+            as_of=None if self.as_of is None else _moment_of(self.as_of),
+        )
 
 
 def _filter_document(text: str) -> dict[str, Any]:
@@ -388,7 +472,7 @@ PastCollection = Annotated[
 ]
 
 
-class GetVectorParameters(_ShownParts, ReadParameters):
+class GetVectorParameters(_ShownParts, _PastParameters):
     version: PastVersion | None = None
     collection_id: PastCollection | None = None
 
@@ -396,6 +480,8 @@ class GetVectorParameters(_ShownParts, ReadParameters):
     def _past(self) -> Self:
         if self.collection_id is not None and self.version is None:
             raise PydanticCustomError("collection_id", "collection_id goes with version", {"within": "/collection_id"})
+        if self.as_of is not None and self.version is not None:
+            raise PydanticCustomError("as_of", "give version or as_of, not both", {"within": "/as_of"})
         return self
 
 
@@ -433,7 +519,7 @@ class FeedParameters(BaseModel):
         return self
 
 
-class ListVectorsParameters(_ShownParts, ListParameters):
+class ListVectorsParameters(_ShownParts, _PastParameters, ListParameters):
     pass
 
 
@@ -443,6 +529,16 @@ class FreshnessAnswer(BaseModel):
     age_ms: float = Field(description="Time since the statement, or the poll of a server, that vouches for the answer.")
     parked: int = Field(description="Events of the collection that could not be projected and were set aside.")
 
+
+class AsOfAnswer(BaseModel):
+    """Which moment of the past it is."""
+
+    position: int = Field(description="The collection is as it was once all events up to here had happened.")
+    time: datetime | None = Field(default=None, description="Of the event there.")
+    snapshot: str | None = Field(default=None, description="Which snapshot answered; none is needed for one vector.")
+
+
+PastAnswer = Annotated[AsOfAnswer | None, Field(description="Absent of the present.")]
 
 FRESHNESS_EXAMPLE = {"position": 2, "token": "AdIq…", "age_ms": 3.6, "parked": 0}
 
@@ -518,6 +614,7 @@ class SearchResult(BaseModel):
 
 class _SearchedAnswer(BaseModel):
     collection: AnsweringCollection
+    as_of: PastAnswer = None
     freshness: FreshnessAnswer
     cached: bool = Field(description="The answer was kept from an earlier request.")
     took_ms: float = Field(description="In the query service, waiting for the token included.")
@@ -583,6 +680,7 @@ class VectorAnswer(VectorItem):
         default=None,
         description="The collection's own name, also where the request named it by an alias; absent of a past version.",
     )
+    as_of: PastAnswer = None
     freshness: FreshnessAnswer
 
 
@@ -648,6 +746,7 @@ class VectorListAnswer(BaseModel):
     items: list[VectorItem]
     next_cursor: NextCursor
     collection: AnsweringCollection
+    as_of: PastAnswer = None
     freshness: FreshnessAnswer
 
 
@@ -657,6 +756,7 @@ class CountAnswer(BaseModel):
     count: int
     exact: bool = Field(description="True: every vector that matches was counted.")
     collection: AnsweringCollection
+    as_of: PastAnswer = None
     freshness: FreshnessAnswer
 
 
@@ -743,6 +843,56 @@ class CollectionListAnswer(BaseModel):
 
     items: list[CollectionItem]
     next_cursor: NextCursor
+    freshness: FreshnessAnswer
+
+
+class SnapshotItem(BaseModel):
+    """The collection as it was once all events up to `position` had happened. Searches ask it with `as_of`."""
+
+    name: str
+    position: int
+    time: datetime = Field(description="Of the event at `position`.")
+    state: Literal["building", "ready", "failed"] = Field(
+        description="building: it holds the events up to `built_to` so far. failed: it answers nothing."
+    )
+    built_to: int
+    metric: Metric
+    type: VectorType
+    index: IndexSpec
+    indexed: bool
+    generation: int
+    reason: str | None = Field(description="Why it failed, or why its last try did.")
+    created_at: datetime
+    expires_at: datetime = Field(description="It is dropped then.")
+
+
+class SnapshotListAnswer(BaseModel):
+    model_config = example(
+        {
+            "items": [
+                {
+                    "name": "release-1",
+                    "position": 15,
+                    "time": "2026-01-05T08:30:00.123456Z",
+                    "state": "ready",
+                    "built_to": 15,
+                    "metric": "cosine",
+                    "type": "vector",
+                    "index": {"kind": "hnsw", "m": 16, "ef_construction": 64},
+                    "indexed": True,
+                    "generation": 2,
+                    "reason": None,
+                    "created_at": "2026-01-06T10:00:00.654321Z",
+                    "expires_at": "2026-01-13T10:00:00.654321Z",
+                }
+            ],
+            "collection": "articles",
+            "freshness": FRESHNESS_EXAMPLE,
+        }
+    )
+
+    items: Annotated[list[SnapshotItem], Field(description="All of them, in order of position.")]
+    collection: AnsweringCollection
     freshness: FreshnessAnswer
 
 

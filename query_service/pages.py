@@ -12,6 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from query_service.answers import origin, shown
+from query_service.as_of import Moment
 from query_service.requests import cursor_scope
 from query_service.scroll import Place, ScrollVectors
 from query_service.service import QueryService
@@ -23,7 +24,12 @@ LIST = "pages"
 
 
 async def page_of(
-    service: QueryService, target: str, demand: Demand, query: ScrollVectors, cursor: dict[str, Any] | None
+    service: QueryService,
+    target: str,
+    demand: Demand,
+    query: ScrollVectors,
+    cursor: dict[str, Any] | None,
+    as_of: Moment | None,
 ) -> dict[str, Any]:
     """The answer: the first page of the list, or the one that begins at the cursor.
 
@@ -33,14 +39,15 @@ async def page_of(
     """
     tenant = service.principal.tenant
     asked = demand
+    of = query.digest() if as_of is None else f"{query.digest()} {as_of}"
     if cursor is not None:
-        if cursor["of"] != query.digest():
-            raise MalformedCursorError("the cursor belongs to a list with another filter or order")
+        if cursor["of"] != of:
+            raise MalformedCursorError("the cursor belongs to a list with another filter, order or moment")
         seen = ConsistencyToken(UUID(cursor["log_id"]), tenant, first=cursor["seen"] + 1, last=cursor["seen"])
         demand = replace(demand, tokens=(*demand.tokens, seen))
         query = replace(query, after=_place(cursor), of_collection=cursor["collection_id"])
     try:
-        answer = await service.read(query, target, demand)
+        answer = await service.read(query, target, demand, as_of)
     except ForeignTokenError as error:
         if asked.tokens:
             raise
@@ -51,7 +58,7 @@ async def page_of(
         assert answer.snapshot.log_id is not None
         key = {
             "collection_id": answer.collection.collection_id.hex,
-            "of": query.digest(),
+            "of": of,
             "log_id": answer.snapshot.log_id.hex,
             "seen": answer.snapshot.high,
             "id": place.id,

@@ -14,9 +14,12 @@ from query_service.errors import (
     EventLogUnavailableError,
     ExamplesNotFoundError,
     NotFiniteError,
+    OutsideTheLogError,
     ProjectionParkedError,
     RefusedPartError,
     ServerUnavailableError,
+    SnapshotNotFoundError,
+    SnapshotNotReadyError,
     TooManyFeedsError,
     TooManyReadsError,
     UnusableExamplesError,
@@ -32,6 +35,7 @@ from shared.read_model.filters import InvalidFilterError
 from shared.tokens import MalformedCursorError, MalformedTokenError, WrongDatabaseError
 
 _SOON = {"Retry-After": "1"}
+_LATER = {"Retry-After": "5"}
 
 
 def problem_of(error: Exception) -> ProblemError | None:
@@ -81,6 +85,16 @@ def problem_of(error: Exception) -> ProblemError | None:
             return ProblemError("vector-not-found", str(error))
         case BeyondTheHeadError():
             return _of_field("validation", error.parameter, str(error))
+        case OutsideTheLogError():
+            return _of_field("validation", error.pointer, str(error), error.positions)
+        case SnapshotNotFoundError():
+            extra = {} if error.position is None else {"position": error.position}
+            return ProblemError("snapshot-not-found", str(error), **dict[str, Any](extra))
+        case SnapshotNotReadyError():
+            return ProblemError(
+                "snapshot-not-ready", str(error), headers=_LATER if error.is_coming else {},
+                expected=error.expected, current=error.current,
+            )  # fmt: skip
         case EventLogUnavailableError():
             return ProblemError("dependency-unavailable", str(error), headers=_SOON)
         case TooManyReadsError() | TooManyFeedsError():

@@ -6,7 +6,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol
 
 import asyncpg
 
@@ -16,15 +16,20 @@ from query_service.errors import (
     CollectionNotFoundError,
     ProjectionParkedError,
     ServerUnavailableError,
+    SnapshotGoneError,
+    SnapshotNotFoundError,
+    SnapshotNotReadyError,
     TooManyReadsError,
 )
 from query_service.metrics import QueryMetrics
 from query_service.polls import Poll
+from query_service.queries import KeptQuery, Query
 from query_service.replicas import RECOVERY_CONFLICTS, ReadServer
 from query_service.routing import Failures, Routing
+from query_service.snapshots import CollectionSnapshot, SnapshotRead, read_snapshots
 from shared.freshness import Demand
 from shared.postgres import Connection
-from shared.read_model.snapshot import Reading, Snapshot
+from shared.read_model.snapshot import FoundT, Reading, Snapshot
 
 _MAX_CHANGES = 5
 
@@ -35,33 +40,21 @@ _TABLES_CHANGED = (
 )
 """The poll that named the tables is out of date: their generation was replaced, or the collection deleted."""
 
-FoundT = TypeVar("FoundT")
 
+class Choice(Protocol):
+    """Of the past, one of a collection's snapshots."""
 
-class Query(Protocol[FoundT]):
-    """A read of one collection in one statement."""
-
-    async def read(self, connection: Connection, collection: LiveCollection) -> Reading[FoundT]: ...
-
-
-class KeptQuery(Query[FoundT], Protocol[FoundT]):
-    """One whose answer is worth keeping."""
-
-    def identity(self) -> bytes:
-        """What tells it from all other queries over the same tables."""
-
-    def dump(self, found: FoundT) -> bytes: ...
-
-    def load(self, payload: bytes) -> FoundT: ...
+    async def among(self, collection: LiveCollection, there: Sequence[CollectionSnapshot]) -> CollectionSnapshot: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Which collection, by its name or an alias, and how fresh."""
+    """Which collection, by its name or an alias, and how fresh; `as_of`: as it was, in one of its snapshots."""
 
     tenant: str
     collection: str
     demand: Demand
+    as_of: Choice | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +194,12 @@ class QueryBus:
         began = time.monotonic()
         server, poll = await self._routing.covering(target.demand, failures)
         collection, parked = resolve(poll, target)
+        if target.as_of is not None:
+            found = await self._snapshot(server, collection, target.as_of, failures)
+            if found is None:
+                return None
+            server, collection = found
+            parked = _parked_by_then(poll, collection)
         chosen = time.monotonic()
         held: _Kept[FoundT] | None = None
         key = b""
@@ -211,8 +210,9 @@ class QueryBus:
         layer = held.layer if held else None
         if held is not None and not read_anyway:
             route = Route(None, layer, failures.count, chosen - began, looked - chosen, 0.0)
-            return Answer(held.found, collection, held.snapshot, held.began, parked, route)
-        reading = await self._read(server, query, collection, target.demand, failures)
+            return Answer(held.found, collection, _shown(held.snapshot, collection), held.began, parked, route)
+        read = query if collection.past is None else SnapshotRead(query)
+        reading = await self._read(server, read, collection, target.demand, failures)
         if reading is None:
             return None
         # That these are its tables, and what of it is parked, is known as of the poll; no more than that is claimed.
@@ -220,7 +220,35 @@ class QueryBus:
         if kept is not None and key and snapshot.log_id == poll.snapshot.log_id:
             self._cache.keep(key, Entry(snapshot.low, snapshot.high, kept.dump(reading.found), looked))
         route = Route(server, layer, failures.count, chosen - began, looked - chosen, time.monotonic() - looked)
-        return Answer(reading.found, collection, snapshot, looked, parked, route)
+        return Answer(reading.found, collection, _shown(snapshot, collection), looked, parked, route)
+
+    async def _snapshot(
+        self, server: ReadServer, collection: LiveCollection, choice: Choice, failures: Failures
+    ) -> tuple[ReadServer, LiveCollection] | None:
+        """A server that has the snapshot: this one, or the primary if it has not come here yet. None: a server failed,
+        and the read is to be tried again.
+
+        Raises:
+            SnapshotNotFoundError, SnapshotNotReadyError
+            Whatever the choice refuses.
+        """
+        refusal: SnapshotNotFoundError | SnapshotNotReadyError | None = None
+        for one in self._routing.with_primary(server, failures):
+            try:
+                async with one.reading() as connection:
+                    there = await read_snapshots(connection, collection.collection_id)
+            except RECOVERY_CONFLICTS as error:
+                failures.add(one, ServerUnavailableError(one.name, str(error)))
+                return None
+            except ServerUnavailableError as error:
+                failures.add(one, error)
+                return None
+            try:
+                return one, (await choice.among(collection, there)).of(collection)
+            except (SnapshotNotFoundError, SnapshotNotReadyError) as error:
+                refusal = error
+        assert refusal is not None
+        raise refusal
 
     async def _read(
         self,
@@ -235,7 +263,7 @@ class QueryBus:
         try:
             async with server.reading() as connection:
                 reading = await query.read(connection, collection)
-        except _TABLES_CHANGED:
+        except (*_TABLES_CHANGED, SnapshotGoneError):
             server.void()
             outcome = "tables_changed"
         except RECOVERY_CONFLICTS as error:
@@ -256,7 +284,8 @@ class QueryBus:
     ) -> _Kept[FoundT] | None:
         """The kept answer, if nothing has changed the collection since, as far as the poll shows; or if it is not older
         than the request is content with."""
-        last_changed = poll.last_changed.get(collection.collection_id, 0)
+        # Nothing changes a snapshot.
+        last_changed = poll.last_changed.get(collection.collection_id, 0) if collection.past is None else 0
         since = demand.vouched_since(time.monotonic())
         found = await self._cache.find(key, lambda entry: entry.low >= last_changed or _recent(entry, since, demand))
         if found is None:
@@ -270,6 +299,19 @@ class QueryBus:
         low = max(entry.low, poll.snapshot.low)
         snapshot = Snapshot(low, max(entry.high, low), poll.snapshot.log_id)
         return _Kept(answer, snapshot, max(poll.began, entry.vouched_at), layer)
+
+
+def _shown(snapshot: Snapshot, collection: LiveCollection) -> Snapshot:
+    """What the answer holds of the log; from a snapshot of the past, no more than that."""
+    if collection.past is None:
+        return snapshot
+    return replace(snapshot, low=collection.past.position, high=collection.past.position)
+
+
+def _parked_by_then(poll: Poll, collection: LiveCollection) -> int:
+    """How many events are parked that the snapshot would hold."""
+    assert collection.past is not None
+    return sum(of == collection.collection_id and at <= collection.past.position for of, at in poll.parked)
 
 
 def _recent(entry: Entry, since: float | None, demand: Demand) -> bool:

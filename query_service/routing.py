@@ -72,6 +72,11 @@ class Routing:
             with self._metrics.freshness_wait.time():
                 return await self._wait(demand, failures)
 
+    def with_primary(self, server: ReadServer, failures: Failures) -> list[ReadServer]:
+        """This server, then the primary, if that is another one which can be asked: it has what the first may lack."""
+        others = [one for one in self._servers if one.is_primary and failures.of(one) < _TRIES_PER_SERVER]
+        return [server] if server.is_primary else [server, *others[:1]]
+
     async def _polled(self, server: ReadServer, since: float | None) -> Poll:
         polling = server.recent_poll() if since is None else server.poll_since(since)
         if len(self._servers) == 1:

@@ -26,7 +26,7 @@ from query_service.recommend import RecommendVectors
 from query_service.requests import Service, Tokens, demand_of, json_answer
 from query_service.search_batch import SearchBatch
 from query_service.service import QueryService
-from query_service.vector_problems import ANY, EMBEDDED, WITH_BODY
+from query_service.vector_problems import ANY, EMBEDDED, PAST, WITH_BODY
 from shared.http.application import API_PREFIX, StrictRoute, permission
 from shared.http.paths import target_name
 from shared.http.problems import documented
@@ -42,7 +42,7 @@ def search_router(prefix: str, *, named: bool) -> APIRouter:
 
     @router.post(
         "/search", response_model=SearchAnswer, openapi_extra=reads, summary=f"Find the nearest vectors{suffix}",
-        responses=documented(*ANY, *WITH_BODY, *EMBEDDED, "vector-not-found", "answer-too-large"),
+        responses=documented(*ANY, *WITH_BODY, *EMBEDDED, *PAST, "vector-not-found", "answer-too-large"),
     )  # fmt: skip
     async def search(body: SearchRequest, service: Service, tokens: Tokens, target: str = target_of) -> Response:
         return await _search(body, service, tokens, target)
@@ -50,7 +50,7 @@ def search_router(prefix: str, *, named: bool) -> APIRouter:
     @router.get(
         "/search", response_model=SearchAnswer, openapi_extra=reads,
         summary=f"Find the vectors nearest to a text{suffix}",
-        responses=documented(*ANY, "invalid-filter", "model-mismatch", "not-finite", "zero-vector",
+        responses=documented(*ANY, *PAST, "invalid-filter", "model-mismatch", "not-finite", "zero-vector",
                              "answer-too-large"),
     )  # fmt: skip
     async def search_by_text(
@@ -64,7 +64,7 @@ def search_router(prefix: str, *, named: bool) -> APIRouter:
     @router.post(
         "/search/batch", response_model=SearchBatchAnswer, openapi_extra=reads,
         summary=f"Find the nearest vectors of several queries{suffix}",
-        responses=documented(*ANY, *WITH_BODY, *EMBEDDED, "vector-not-found", "answer-too-large"),
+        responses=documented(*ANY, *WITH_BODY, *EMBEDDED, *PAST, "vector-not-found", "answer-too-large"),
     )  # fmt: skip
     async def search_batch(
         body: SearchBatchRequest, service: Service, tokens: Tokens, target: str = target_of
@@ -74,7 +74,7 @@ def search_router(prefix: str, *, named: bool) -> APIRouter:
     @router.post(
         "/search/groups", response_model=GroupsAnswer, openapi_extra=reads,
         summary=f"Find the nearest vectors by groups{suffix}",
-        responses=documented(*ANY, *WITH_BODY, *EMBEDDED, "vector-not-found", "answer-too-large"),
+        responses=documented(*ANY, *WITH_BODY, *EMBEDDED, *PAST, "vector-not-found", "answer-too-large"),
     )  # fmt: skip
     async def search_groups(body: GroupsRequest, service: Service, tokens: Tokens, target: str = target_of) -> Response:
         return await _search_groups(body, service, tokens, target)
@@ -82,7 +82,7 @@ def search_router(prefix: str, *, named: bool) -> APIRouter:
     @router.post(
         "/recommend", response_model=SearchAnswer, openapi_extra=reads,
         summary=f"Find vectors like some examples and unlike others{suffix}",
-        responses=documented(*ANY, *WITH_BODY, *EMBEDDED, "vector-not-found", "answer-too-large"),
+        responses=documented(*ANY, *WITH_BODY, *EMBEDDED, *PAST, "vector-not-found", "answer-too-large"),
     )  # fmt: skip
     async def recommend(body: RecommendRequest, service: Service, tokens: Tokens, target: str = target_of) -> Response:
         return await _recommend(body, service, tokens, target)
@@ -96,7 +96,7 @@ async def _search(body: SearchRequest, service: QueryService, tokens: Tokens, ta
     wanted = filter_of(body.filter)
     looked_for = await resolved(service, target, demand, [Asked("", body, body.model)])
     query = search_of(service, body, looked_for.origins[0], wanted, looked_for.spec, k=body.k, explain=body.explain)
-    answer = await service.read_kept(query, target, demand, read_anyway=body.explain)
+    answer = await service.read_kept(query, target, demand, body.moment, read_anyway=body.explain)
     found = answer.found
     if found is None:
         assert body.id is not None
@@ -124,7 +124,7 @@ async def _search_batch(body: SearchBatchRequest, service: QueryService, tokens:
         for query, origin, wanted in zip(body.queries, looked_for.origins, filters, strict=True)
     ]
     batch = SearchBatch(searches, service.max_answer_bytes)
-    answer = await service.read_kept(batch, target, demand, read_anyway=body.explain)
+    answer = await service.read_kept(batch, target, demand, body.moment, read_anyway=body.explain)
     return json_answer(
         {
             "results": [
@@ -157,7 +157,7 @@ async def _recommend(body: RecommendRequest, service: QueryService, tokens: Toke
         body.strategy,
         search_of(service, body, examples[0], wanted, looked_for.spec, k=body.k, explain=body.explain),
     )
-    answer = await service.read_kept(query, target, demand, read_anyway=body.explain)
+    answer = await service.read_kept(query, target, demand, body.moment, read_anyway=body.explain)
     truncated = [one for one in looked_for.truncated if one is not None]
     return json_answer(
         {
@@ -177,7 +177,7 @@ async def _search_groups(body: GroupsRequest, service: QueryService, tokens: Tok
     hits = body.groups * body.per_group
     search = search_of(service, body, looked_for.origins[0], wanted, looked_for.spec, k=hits, explain=body.explain)
     query = GroupedSearch(search, body.field(), body.groups, body.per_group)
-    answer = await service.read_kept(query, target, demand, read_anyway=body.explain)
+    answer = await service.read_kept(query, target, demand, body.moment, read_anyway=body.explain)
     found = answer.found
     if found is None:
         assert body.id is not None

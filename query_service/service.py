@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from query_service.as_of import AsOf, Moment
 from query_service.catalogue import LiveCollection
 from query_service.errors import CollectionNotFoundError
 from query_service.event_reader import EventReader
 from query_service.feed import Feeds
 from query_service.metrics import QueryMetrics
-from query_service.query_bus import Answer, KeptQuery, Query, QueryBus, Target, resolve
+from query_service.queries import KeptQuery, Query
+from query_service.query_bus import Answer, QueryBus, Target, resolve
 from shared.embedding.embedder import TextEmbedder
 from shared.freshness import Demand
 from shared.principal import Principal
@@ -52,15 +54,27 @@ class QueryService:
             raise CollectionNotFoundError(str(given))
         return given
 
-    async def read(self, query: Query[FoundT], name: str, demand: Demand) -> Answer[FoundT]:
-        return await self.bus.execute(query, Target(self.principal.tenant, name, demand))
+    async def read(
+        self, query: Query[FoundT], name: str, demand: Demand, as_of: Moment | None = None
+    ) -> Answer[FoundT]:
+        """Of the present, or from a snapshot of that moment."""
+        return await self.bus.execute(query, self._target(name, demand, as_of))
 
     async def read_kept(
-        self, query: KeptQuery[FoundT], name: str, demand: Demand, *, read_anyway: bool = False
+        self,
+        query: KeptQuery[FoundT],
+        name: str,
+        demand: Demand,
+        as_of: Moment | None = None,
+        *,
+        read_anyway: bool = False,
     ) -> Answer[FoundT]:
         """The same, from the cache where a kept answer still holds, unless it is to be read anyway."""
-        target = Target(self.principal.tenant, name, demand)
-        return await self.bus.execute_kept(query, target, read_anyway=read_anyway)
+        return await self.bus.execute_kept(query, self._target(name, demand, as_of), read_anyway=read_anyway)
+
+    def _target(self, name: str, demand: Demand, as_of: Moment | None) -> Target:
+        choice = None if as_of is None else AsOf(self.events, as_of, demand)
+        return Target(self.principal.tenant, name, demand, choice)
 
     def freshness(self, snapshot: Snapshot, began: float, parked: int) -> dict[str, Any]:
         """The member `freshness` of an answer. Its token covers all that can have been seen, and nothing in it is

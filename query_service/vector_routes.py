@@ -9,8 +9,9 @@ from fastapi import APIRouter, Query
 from fastapi.responses import Response
 
 from query_service.answers import origin, shown
+from query_service.as_of import AsOf
 from query_service.errors import VectorNotFoundError
-from query_service.history import past_document, past_vector
+from query_service.history import past_document, past_vector, vector_at
 from query_service.models import (
     CountAnswer,
     CountRequest,
@@ -25,7 +26,7 @@ from query_service.pages import LIST, page_of
 from query_service.records import CountVectors, GetVector
 from query_service.requests import Service, Tokens, cursor_of, demand_of, json_answer
 from query_service.scroll import ScrollVectors
-from query_service.vector_problems import ANY, WITH_BODY
+from query_service.vector_problems import ANY, PAST, WITH_BODY
 from shared.http.application import API_PREFIX, StrictRoute, permission
 from shared.http.paths import VectorIdPath, target_name
 from shared.http.problems import documented
@@ -43,16 +44,16 @@ def vector_router(prefix: str, *, named: bool) -> APIRouter:
 
     @router.post(
         "/count", response_model=CountAnswer, openapi_extra=reads, summary=f"Count the vectors that match{suffix}",
-        responses=documented(*ANY, *WITH_BODY),
+        responses=documented(*ANY, *WITH_BODY, *PAST),
     )  # fmt: skip
     async def count(body: CountRequest, service: Service, tokens: Tokens, target: str = target_of) -> Response:
         query = CountVectors(filter_of(body.filter))
-        answer = await service.read_kept(query, target, demand_of(tokens, body))
+        answer = await service.read_kept(query, target, demand_of(tokens, body), body.moment)
         return json_answer({"count": answer.found, "exact": True, **origin(service, answer)})
 
     @router.get(
         "", response_model=VectorListAnswer, openapi_extra=reads, summary=f"List the vectors in order of id{suffix}",
-        responses=documented(*ANY, "malformed-cursor"),
+        responses=documented(*ANY, *PAST, "malformed-cursor"),
     )  # fmt: skip
     async def list_vectors(
         service: Service,
@@ -62,12 +63,13 @@ def vector_router(prefix: str, *, named: bool) -> APIRouter:
         target: str = target_of,
     ) -> Response:
         query = ScrollVectors(None, None, parameters.limit, parameters.parts(), max_bytes=service.max_answer_bytes)
-        return json_answer(await page_of(service, target, demand_of(tokens, parameters), query, cursor))
+        demand = demand_of(tokens, parameters)
+        return json_answer(await page_of(service, target, demand, query, cursor, parameters.moment))
 
     @router.post(
         "/scroll", response_model=VectorListAnswer, openapi_extra=reads,
         summary=f"List the vectors that match, page by page{suffix}",
-        responses=documented(*ANY, *WITH_BODY, "malformed-cursor"),
+        responses=documented(*ANY, *WITH_BODY, *PAST, "malformed-cursor"),
     )  # fmt: skip
     async def scroll(
         body: ScrollRequest, service: Service, tokens: Tokens, cursor: VectorCursor, target: str = target_of
@@ -82,11 +84,11 @@ def vector_router(prefix: str, *, named: bool) -> APIRouter:
             body.direction,
             service.max_answer_bytes,
         )
-        return json_answer(await page_of(service, target, demand_of(tokens, body), query, cursor))
+        return json_answer(await page_of(service, target, demand_of(tokens, body), query, cursor, body.moment))
 
     @router.get(
         "/{id}", response_model=VectorAnswer, openapi_extra=reads, summary=f"A vector{suffix}",
-        responses=documented(*ANY, "vector-not-found"),
+        responses=documented(*ANY, *PAST, "vector-not-found"),
     )  # fmt: skip
     async def get_vector(
         vector_id: VectorIdPath,
@@ -97,14 +99,25 @@ def vector_router(prefix: str, *, named: bool) -> APIRouter:
     ) -> Response:
         demand = demand_of(tokens, parameters)
         include = parameters.parts()
+        moment, began = parameters.moment, time.monotonic()
+        tenant = service.principal.tenant
+        as_of: dict[str, Any] = {}
+        past = None
         if parameters.version is not None:
             collection_id = await service.collection_id(target, parameters.collection_id, demand)
-            tenant, began = service.principal.tenant, time.monotonic()
             past = await past_vector(service.events, tenant, collection_id, vector_id, parameters.version, demand)
+        elif moment is not None and moment.snapshot is None:
+            # The log itself has it, of any moment, and no snapshot is needed.
+            collection = await service.collection(target, demand)
+            position = (await AsOf(service.events, moment, demand).stretch(collection)).position
+            past = await vector_at(service.events, tenant, collection.collection_id, vector_id, position, demand)
+            as_of = {"collection": collection.name, "as_of": {"position": position}}
+        if past is not None:
             freshness = service.freshness(past.snapshot, began, parked=0)
-            return json_answer({**past_document(past.found, include), "freshness": freshness}, etag=past.found.version)
+            document = {**past_document(past.found, include), **as_of, "freshness": freshness}
+            return json_answer(document, etag=past.found.version)
         query = GetVector(vector_id, include)
-        answer = await service.read(query, target, demand)
+        answer = await service.read(query, target, demand, moment)
         if answer.found is None:
             raise VectorNotFoundError(vector_id)
         document = {**shown(answer.found, query.include), **origin(service, answer)}

@@ -88,6 +88,18 @@ SELECT coalesce(min(expected) FILTER (WHERE position <> expected), count(*) + 1)
 
 _TIMESTAMP_AT = "SELECT timestamp FROM events WHERE position = $1"
 
+# Times never go back along the log, so the position is found by halving what is left.
+_POSITION_AT = """
+WITH RECURSIVE halves(low, high) AS (
+    SELECT 0::bigint, coalesce((SELECT max(position) FROM events), 0)
+    UNION ALL
+    SELECT CASE WHEN e.timestamp <= $1 THEN e.position ELSE h.low END,
+           CASE WHEN e.timestamp <= $1 THEN h.high ELSE e.position - 1 END
+    FROM halves h JOIN events e ON e.position = (h.low + h.high + 1) / 2 WHERE h.low < h.high
+)
+SELECT low FROM halves WHERE low = high
+"""
+
 _CLOCK = "SELECT clock_timestamp()"
 
 _FIRST_OF_COLLECTION = f"""
@@ -263,6 +275,12 @@ async def read_timestamp_at(connection: Connection, position: int) -> datetime:
     if timestamp is None:
         raise LogCorruptionError(f"position {position} is missing from the event log")
     return timestamp
+
+
+async def read_position_at(connection: Connection, time: datetime) -> int:
+    """Of the last event that is not later than `time`, which bears a time zone; 0 if there is none."""
+    position: int = await connection.fetchval(_POSITION_AT, time)
+    return position
 
 
 async def read_clock(connection: Connection) -> datetime:

@@ -125,6 +125,12 @@ class VectorNotFoundError(ProblemError):
     problem = "vector-not-found"
 
 
+class SnapshotNotFoundError(ProblemError):
+    """Nothing holds the collection as it was then. Build a snapshot first."""
+
+    problem = "snapshot-not-found"
+
+
 class RouteNotFoundError(ProblemError):
     """The address is not that of this API, or the service is older than the client."""
 
@@ -247,6 +253,16 @@ class NotFreshEnoughError(ProblemError):
     """No server had caught up with the token within `timeout_ms`."""
 
     problem = "not-fresh-enough"
+
+
+class SnapshotNotReadyError(ProblemError):
+    """It is still being built, and holds the events up to `current`; or it could not be built."""
+
+    problem = "snapshot-not-ready"
+
+    @property
+    def current(self) -> int | None:
+        return self._number("current")
 
 
 class OverloadedError(ProblemError):

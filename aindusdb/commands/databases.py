@@ -22,6 +22,7 @@ from projector.errors import (
 from projector.replay_session import CollectionBusyError
 from projector.replay_targets import TargetRefusedError
 from projector.replays import CheckFailedError, NoSuchGenerationError
+from projector.snapshots import SnapshotRefusedError
 from shared.event_log import LogCorruptionError
 from shared.postgres import CONNECTION_LOST, PooledAddressError
 
@@ -45,6 +46,7 @@ FORESEEN = (
     PooledAddressError,
     RebuildFailedError,
     SnapshotError,
+    SnapshotRefusedError,
     TargetRefusedError,
     VerificationFailedError,
     asyncpg.PostgresError,

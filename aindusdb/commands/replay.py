@@ -39,7 +39,10 @@ from projector.replay_targets import (
 )
 from projector.replays import Checks, Replaying
 from projector.settings import ProjectorSettings
+from projector.snapshots import Wanted
 from shared.postgres import Connection
+
+_SECONDS_A_DAY = 86_400
 
 CollectionsOption = Annotated[
     list[str] | None, typer.Option("--collection", help="Name or id of a collection; may be repeated.")
@@ -51,6 +54,10 @@ UntilPositionOption = Annotated[
     int | None, typer.Option(min=1, help="A snapshot: fold up to this position and no further; not promoted.")
 ]
 UntilTimeOption = Annotated[str | None, typer.Option(help="The same up to a time, ISO 8601; without offset it is UTC.")]
+NameOption = Annotated[str | None, typer.Option("--name", help="What the snapshot is called; by default position-<n>.")]
+KeepDaysOption = Annotated[
+    float | None, typer.Option(help="How many days from now on the snapshot is kept; by default 7.")
+]
 WorkersOption = Annotated[int, typer.Option(min=1, max=16, help="How many collections at a time.")]
 PaceOption = Annotated[
     float | None, typer.Option(min=0.1, help="Fold so many events a second at most, of all collections together.")
@@ -64,6 +71,16 @@ RecallOption = Annotated[
 KeepOption = Annotated[
     bool, typer.Option("--keep-old/--drop-old", help="Go on writing the generation before, as the way back.")
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Past:
+    """A snapshot, as the command line names it."""
+
+    position: int | None
+    time: str | None
+    name: str | None
+    keep_days: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +109,8 @@ def register(app: typer.Typer) -> None:
         every: AllOption = False,
         until_position: UntilPositionOption = None,
         until_time: UntilTimeOption = None,
+        name: NameOption = None,
+        keep_days: KeepDaysOption = None,
         dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would take, and do nothing.")] = False,
         workers: WorkersOption = 1,
         max_events_per_second: PaceOption = None,
@@ -107,14 +126,15 @@ def register(app: typer.Typer) -> None:
         if context.invoked_subcommand is not None:
             return
         asked = _Asked(collection or (), every, tenant, data_dir, as_json)
+        past = _Past(until_position, until_time, name, keep_days)
         checks = Checks(sample=sample, min_recall=min_recall)
 
         async def run(settings: ProjectorSettings, targets: Sequence[Target]) -> None:
-            until = await _until(settings, until_position, until_time, targets)
+            wanted = await _wanted(settings, past, targets)
             if dry_run:
-                _show_plans(await _plans(settings, targets, until, max_events_per_second), as_json)
+                _show_plans(await _plans(settings, targets, wanted, max_events_per_second), as_json)
                 return
-            options = ReplayOptions(until, checks, keep_old, force)
+            options = ReplayOptions(wanted, checks, keep_old, force)
 
             async def work(replaying: Replaying) -> dict[str, Any]:
                 return await replay_one(replaying, options)
@@ -129,6 +149,8 @@ def register(app: typer.Typer) -> None:
         every: AllOption = False,
         until_position: UntilPositionOption = None,
         until_time: UntilTimeOption = None,
+        name: NameOption = None,
+        keep_days: KeepDaysOption = None,
         workers: WorkersOption = 1,
         max_events_per_second: PaceOption = None,
         tenant: TenantOption = "default",
@@ -137,11 +159,13 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Only make the new generation: fold the log, make the indexes."""
 
+        past = _Past(until_position, until_time, name, keep_days)
+
         async def run(settings: ProjectorSettings, targets: Sequence[Target]) -> None:
-            until = await _until(settings, until_position, until_time, targets)
+            wanted = await _wanted(settings, past, targets)
 
             async def work(replaying: Replaying) -> dict[str, Any]:
-                return described(await build_one(replaying, until))
+                return described(await build_one(replaying, wanted))
 
             await _do(settings, targets, work, as_json, workers=workers, max_events_per_second=max_events_per_second)
 
@@ -274,15 +298,16 @@ def _run_one(asked: _Asked, work: Work) -> None:
     _run(asked, run)
 
 
-async def _until(
-    settings: ProjectorSettings, position: int | None, time: str | None, targets: Sequence[Target]
-) -> int | None:
-    """The position to end at, which every collection has; None: none is named.
+async def _wanted(settings: ProjectorSettings, past: _Past, targets: Sequence[Target]) -> Wanted | None:
+    """The snapshot to make, of a position that every collection has; None: none is named.
 
     Raises:
         CommandRefusedError, TargetRefusedError
     """
+    position, time = past.position, past.time
     if position is None and time is None:
+        if past.name is not None or past.keep_days is not None:
+            raise CommandRefusedError("--name and --keep-days are for snapshots: --until-position or --until-time.")
         return None
     if position is not None and time is not None:
         raise CommandRefusedError("--until-position and --until-time name the same thing; choose one of them.")
@@ -292,7 +317,7 @@ async def _until(
         assert position is not None
         for target in targets:
             await expect_position(log, position, target)
-    return position
+    return Wanted(position, past.name, None if past.keep_days is None else past.keep_days * _SECONDS_A_DAY)
 
 
 def _parsed(time: str) -> datetime:
@@ -335,7 +360,8 @@ def _print_outcome(outcome: Outcome) -> None:
     answer = outcome.answer
     parts = [f"generation {answer['generation']} is {answer['state']}"]
     if answer.get("until_position") is not None:
-        parts.append(f"a snapshot of position {answer['until_position']:,}")
+        parts.append(f"snapshot {answer['snapshot']!r} of position {answer['until_position']:,}")
+        parts.append(f"kept until {answer['expires_at']}")
     if answer["events"]:
         parts.append(f"{answer['events']:,} events folded, {answer['events_per_second']:,} a second")
     if answer.get("checks"):
@@ -349,10 +375,10 @@ async def _active(replaying: Replaying) -> dict[str, Any]:
 
 
 async def _plans(
-    settings: ProjectorSettings, targets: Sequence[Target], until: int | None, pace: float | None
+    settings: ProjectorSettings, targets: Sequence[Target], wanted: Wanted | None, pace: float | None
 ) -> list[Plan]:
     async with opened_beside(settings) as (connection, log):
-        to = until if until is not None else (await log.head()).position
+        to = wanted.position if wanted is not None else (await log.head()).position
         return [await plan(connection, log, settings, target, to, pace) for target in targets]
 
 
@@ -396,7 +422,7 @@ def _print_status(shown: Sequence[dict[str, Any]], head: int) -> None:
     for one in shown:
         for generation in one["generations"]:
             position = generation["until_position"] or generation["position"]
-            state = generation["state"] + (" snapshot" if generation["until_position"] else "")
+            state = generation["state"] + (f" {generation['snapshot']}" if generation["snapshot"] else "")
             checks = generation["reason"] or (replays.said_of(generation["checks"]) if generation["checks"] else "")
             table.add_row(
                 printable(one["collection"]) + (" (worked on)" if one["worked_on"] else ""),

@@ -16,6 +16,7 @@ from projector.replay_session import opened_session
 from projector.replay_targets import Target, expect_position
 from projector.replays import Checks, Doing, Replaying
 from projector.settings import ProjectorSettings
+from projector.snapshots import Wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ Work = Callable[[Replaying], Awaitable[dict[str, Any]]]
 
 @dataclass(frozen=True, slots=True)
 class ReplayOptions:
-    until_position: int | None
+    wanted: Wanted | None
     checks: Checks
     keep_old: bool
     force: bool
@@ -118,10 +119,10 @@ async def replay_one(replaying: Replaying, options: ReplayOptions) -> dict[str, 
     Raises:
         CheckFailedError: it stays as it is; the active one goes on.
     """
-    generation = await build_one(replaying, options.until_position)
+    generation = await build_one(replaying, options.wanted)
     if not (generation.checked and generation.checked["passed"]):
         generation = await replays.check(replaying, generation, options.checks)
-    if options.until_position is None:
+    if options.wanted is None:
         await replays.promote(replaying, generation, keep_old=options.keep_old, force=options.force, catch_up=False)
         [generation] = [one for one in await replays.generations_of(replaying.session) if one.state == "active"]
     elif not options.force:
@@ -129,14 +130,14 @@ async def replay_one(replaying: Replaying, options: ReplayOptions) -> dict[str, 
     return described(generation)
 
 
-async def build_one(replaying: Replaying, until_position: int | None) -> Generation:
+async def build_one(replaying: Replaying, wanted: Wanted | None) -> Generation:
     """
     Raises:
-        TargetRefusedError: the collection was not there at `until_position`, or the log has not come to it.
+        TargetRefusedError: the collection was not there at the snapshot's position, or the log has not come to it.
     """
-    if until_position is not None:
-        await expect_position(replaying.session.log, until_position, replaying.session.target)
-    return await replays.build(replaying, until_position)
+    if wanted is not None:
+        await expect_position(replaying.session.log, wanted.position, replaying.session.target)
+    return await replays.build(replaying, wanted)
 
 
 def described(generation: Generation) -> dict[str, Any]:
@@ -151,6 +152,8 @@ def described(generation: Generation) -> dict[str, Any]:
         "indexed": generation.indexed,
         "position": min(generation.checkpoints) if generation.checkpoints else None,
         "until_position": generation.until_position,
+        "snapshot": None if generation.snapshot is None else generation.snapshot.name,
+        "expires_at": None if generation.snapshot is None else generation.snapshot.expires_at.isoformat(),
         "checks": generation.checked,
         "reason": generation.reason,
     }

@@ -36,9 +36,9 @@ async def answer(databases: Databases, *arguments: str, exit_code: int = 0, **mo
     return said
 
 
-async def refusal(databases: Databases, *arguments: str, exit_code: int = 1) -> str:
+async def refusal(databases: Databases, *arguments: str, exit_code: int = 1, **more: str) -> str:
     """The one sentence that it is refused with."""
-    result = await run(databases, *arguments)
+    result = await run(databases, *arguments, **more)
     assert result.exit_code == exit_code, result.output
     lines = result.stderr.splitlines()
     assert len(lines) == 1, result.output
