@@ -28,6 +28,10 @@ Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 Parameter: TypeAlias = str | int | Sequence[str]
 
 
+Moment: TypeAlias = Mapping[str, int | str]
+"""Of the past: one of `position`, `time` (ISO 8601) and `snapshot`, with its value."""
+
+
 class Unset(Enum):
     """What was not given, where None has a meaning of its own: it removes."""
 
@@ -135,6 +139,11 @@ def shown(include: Sequence[str] | None, exclude: Sequence[str] | None = None) -
 
 def as_base64(embedding: EmbeddingInput | str) -> str:
     return embedding if isinstance(embedding, str) else encode_embedding(embedding)
+
+
+def moment_text(moment: Moment | None) -> str | None:
+    """As a parameter takes it."""
+    return None if moment is None else json.dumps(moment)
 
 
 def given(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -34,6 +34,15 @@ class Freshness(Answer):
     parked: int = 0
 
 
+class AsOf(Answer):
+    """Of the past: the collection once all events up to `position` had happened; `time` is that of the event there."""
+
+    position: int
+    time: datetime | None = None
+    snapshot: str | None = None
+    """Which one answered; a single vector needs none."""
+
+
 class Page(Answer):
     """Of a list; while there is a `next_cursor`, there is another one."""
 
@@ -229,6 +238,7 @@ class ReadVector(StoredVector):
     """`collection` is None for a past version."""
 
     collection: str | None = None
+    as_of: AsOf | None = None
     freshness: Freshness
 
 
@@ -236,6 +246,31 @@ class VectorPage(Page):
     """Its `next_cursor` is where the list goes on, in another process too."""
 
     items: list[StoredVector]
+    collection: str
+    as_of: AsOf | None = None
+    freshness: Freshness
+
+
+class Snapshot(Answer):
+    """The collection as it was, to be asked with `as_of`. While `building` it holds the events up to `built_to`."""
+
+    name: str
+    position: int
+    time: datetime
+    state: Literal["building", "ready", "failed"]
+    built_to: int
+    metric: Metric
+    type: VectorType
+    index: CollectionIndex
+    indexed: bool
+    generation: int
+    reason: str | None = None
+    created_at: datetime
+    expires_at: datetime
+
+
+class SnapshotList(Answer):
+    items: list[Snapshot]
     collection: str
     freshness: Freshness
 
@@ -264,6 +299,7 @@ class SearchResult(Answer):
 
 class SearchAnswer(SearchResult):
     collection: str
+    as_of: AsOf | None = None
     freshness: Freshness
     cached: bool
     took_ms: float
@@ -274,6 +310,7 @@ class SearchBatchAnswer(Answer):
 
     results: list[SearchResult]
     collection: str
+    as_of: AsOf | None = None
     freshness: Freshness
     cached: bool
     took_ms: float
@@ -294,6 +331,7 @@ class GroupsAnswer(Answer):
     truncated: bool | None = None
     explain: dict[str, Any] | None = None
     collection: str
+    as_of: AsOf | None = None
     freshness: Freshness
     cached: bool
     took_ms: float
@@ -303,6 +341,7 @@ class CountAnswer(Answer):
     count: int
     exact: bool
     collection: str
+    as_of: AsOf | None = None
     freshness: Freshness
 
 

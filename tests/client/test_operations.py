@@ -30,6 +30,7 @@ _PLACES = {"name": "articles", "id": "a-1"}
 _ID = "0199ffcb-6e4c-7b44-9a52-41f7f2f1b6d0"
 _PAGE: dict[str, Any] = {"page_size": 7}
 _FRESH: dict[str, Any] = {"token": "AdIq", "timeout_ms": 500, "max_staleness_ms": 9}
+_PAST: dict[str, Any] = {**_FRESH, "as_of": {"position": 15}}
 _SHOWN: dict[str, Any] = {"include": ["content", "embedding"], "exclude": ["metadata.notes"]}
 _OPTIONS: dict[str, Any] = {
     "filter": {"lang": "en"},
@@ -40,7 +41,7 @@ _OPTIONS: dict[str, Any] = {
     **_SHOWN,
 }
 _ORIGIN: dict[str, Any] = {"embedding": [1, 2], "query": "wing", "id": "a-2"}
-_SEARCHED: dict[str, Any] = {**_OPTIONS, **_FRESH, "explain": True}
+_SEARCHED: dict[str, Any] = {**_OPTIONS, **_PAST, "explain": True}
 _KEY: dict[str, Any] = {"idempotency_key": "once"}
 _KEYED: dict[str, Any] = {**_KEY, "if_version": 3}
 _PARTS: dict[str, Any] = {"embedding": [1, 2], "content": "Wing flutter", "metadata": {"lang": "en"}, "model": "m"}
@@ -64,14 +65,15 @@ CALLS: dict[str, Callable[[Client], Any]] = {
     "PATCH /api/v1/collections/{name}": lambda client: client.update_collection("articles", **_KIND, **_KEYED),
     "DELETE /api/v1/collections/{name}": lambda client: client.delete_collection("articles", **_KEYED),
     "POST /api/v1/collections/{name}/restore": lambda client: client.restore_collection("articles", _ID, cursor="Amh"),
+    "GET /api/v1/collections/{name}/snapshots": lambda client: client.snapshots("articles", **_FRESH),
     "GET /api/v1/aliases": lambda client: client.aliases(collection="articles", **_PAGE, **_FRESH),
     "GET /api/v1/aliases/{name}": lambda client: client.alias("articles", **_FRESH),
     "PUT /api/v1/aliases/{name}": lambda client: client.set_alias("articles", "articles-2026", **_KEYED),
     "DELETE /api/v1/aliases/{name}": lambda client: client.remove_alias("articles", **_KEYED),
-    f"GET {_VECTORS}": lambda client: client.vectors("articles", **_SHOWN, **_PAGE, **_FRESH),
+    f"GET {_VECTORS}": lambda client: client.vectors("articles", **_SHOWN, **_PAGE, **_PAST),
     f"POST {_VECTORS}": lambda client: client.create("articles", "a-1", **_PARTS, **_KEY),
     f"POST {_VECTORS}/batch": lambda client: client.write_batch("articles", [{"op": "delete", "id": "a-1"}], **_KEY),
-    f"POST {_VECTORS}/count": lambda client: client.count("articles", filter={"lang": "en"}, **_FRESH),
+    f"POST {_VECTORS}/count": lambda client: client.count("articles", filter={"lang": "en"}, **_PAST),
     f"POST {_VECTORS}/delete": lambda client: client.delete_matching("articles", {"lang": "en"}, **_MATCHING),
     f"POST {_VECTORS}/import": lambda client: client.import_lines("articles", b"{}", on_error="stop", import_id=_ID),
     f"POST {_VECTORS}/patch": lambda client: client.patch_matching(
@@ -81,17 +83,17 @@ CALLS: dict[str, Callable[[Client], Any]] = {
         "articles", ["a-1", [1, 2]], [Example(query="wing")], strategy="best_score", k=5, **_SEARCHED
     ),
     f"POST {_VECTORS}/scroll": lambda client: client.scroll_pages(
-        "articles", filter={"lang": "en"}, order_by="created_at", direction="desc", **_SHOWN, **_PAGE, **_FRESH
+        "articles", filter={"lang": "en"}, order_by="created_at", direction="desc", **_SHOWN, **_PAGE, **_PAST
     ),
     f"POST {_VECTORS}/search": lambda client: client.search("articles", k=5, **_ORIGIN, **_SEARCHED),
     f"POST {_VECTORS}/search/batch": lambda client: client.search_batch(
-        "articles", [SearchQuery(k=5, **_ORIGIN, **_OPTIONS)], explain=True, **_FRESH
+        "articles", [SearchQuery(k=5, **_ORIGIN, **_OPTIONS)], explain=True, **_PAST
     ),
     f"POST {_VECTORS}/search/groups": lambda client: client.search_groups(
         "articles", "metadata.lang", groups=3, per_group=2, **_ORIGIN, **_SEARCHED
     ),
     f"GET {_VECTORS}/{{id}}": lambda client: client.get(
-        "articles", "a-1", version=2, collection_id=_ID, **_SHOWN, **_FRESH
+        "articles", "a-1", version=2, collection_id=_ID, **_SHOWN, **_PAST
     ),
     f"PUT {_VECTORS}/{{id}}": lambda client: client.put("articles", "a-1", **_PARTS, **_KEYED),
     f"PATCH {_VECTORS}/{{id}}": lambda client: client.patch("articles", "a-1", **_PARTS, **_KEYED),

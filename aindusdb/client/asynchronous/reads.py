@@ -1,4 +1,4 @@
-"""The calls that read vectors as they are now. Each answer says how fresh it is."""
+"""The calls that read vectors, as they are now or as of a moment of the past. Each answer says how fresh it is."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from aindusdb.client.asynchronous.asking import PAGE, AsyncAsking
-from aindusdb.client.calls import Call, reading, shown, vector_path
+from aindusdb.client.calls import Call, Moment, moment_text, reading, shown, vector_path
 from aindusdb.client.models import CountAnswer, Direction, OrderBy, Part, ReadVector, StoredVector, VectorPage
 
 
@@ -16,6 +16,7 @@ class AsyncReadCalls(AsyncAsking):
         collection: str,
         *,
         filter: Mapping[str, Any] | None = None,
+        as_of: Moment | None = None,
         token: str | None = None,
         timeout_ms: int | None = None,
         max_staleness_ms: int | None = None,
@@ -25,7 +26,7 @@ class AsyncReadCalls(AsyncAsking):
         Raises:
             InvalidFilterError, NotFreshEnoughError
         """
-        body = {"filter": filter, "timeout_ms": timeout_ms, "max_staleness_ms": max_staleness_ms}
+        body = {"filter": filter, "timeout_ms": timeout_ms, "max_staleness_ms": max_staleness_ms, "as_of": as_of}
         return await self._ask(reading(vector_path(collection, "count"), CountAnswer, body=body), token)
 
     async def get(
@@ -37,11 +38,12 @@ class AsyncReadCalls(AsyncAsking):
         exclude: Sequence[Part] | None = None,
         version: int | None = None,
         collection_id: str | None = None,
+        as_of: Moment | None = None,
         token: str | None = None,
         timeout_ms: int | None = None,
         max_staleness_ms: int | None = None,
     ) -> ReadVector:
-        """The vector, or with `version` as it was then; with `collection_id` in a collection that was deleted.
+        """The vector, or with `version` or `as_of` as it was; with `collection_id` in a collection that was deleted.
 
         Raises:
             VectorNotFoundError
@@ -52,6 +54,7 @@ class AsyncReadCalls(AsyncAsking):
             "collection_id": collection_id,
             "timeout_ms": timeout_ms,
             "max_staleness_ms": max_staleness_ms,
+            "as_of": moment_text(as_of),
         }
         return await self._ask(reading(vector_path(collection, id), ReadVector, parameters=parameters), token)
 
@@ -62,6 +65,7 @@ class AsyncReadCalls(AsyncAsking):
         include: Sequence[Part] | None = None,
         exclude: Sequence[Part] | None = None,
         page_size: int = PAGE,
+        as_of: Moment | None = None,
         token: str | None = None,
         timeout_ms: int | None = None,
         max_staleness_ms: int | None = None,
@@ -76,6 +80,7 @@ class AsyncReadCalls(AsyncAsking):
                 "cursor": cursor,
                 "timeout_ms": timeout_ms,
                 "max_staleness_ms": max_staleness_ms,
+                "as_of": moment_text(as_of),
             }
             return reading(vector_path(collection), VectorPage, parameters=parameters)
 
@@ -93,6 +98,7 @@ class AsyncReadCalls(AsyncAsking):
         include: Sequence[Part] | None = None,
         exclude: Sequence[Part] | None = None,
         page_size: int = PAGE,
+        as_of: Moment | None = None,
         token: str | None = None,
         timeout_ms: int | None = None,
         max_staleness_ms: int | None = None,
@@ -112,6 +118,7 @@ class AsyncReadCalls(AsyncAsking):
             exclude=exclude,
             page_size=page_size,
             token=token,
+            as_of=as_of,
             timeout_ms=timeout_ms,
             max_staleness_ms=max_staleness_ms,
         ):
@@ -129,6 +136,7 @@ class AsyncReadCalls(AsyncAsking):
         exclude: Sequence[Part] | None = None,
         page_size: int = PAGE,
         cursor: str | None = None,
+        as_of: Moment | None = None,
         token: str | None = None,
         timeout_ms: int | None = None,
         max_staleness_ms: int | None = None,
@@ -151,6 +159,7 @@ class AsyncReadCalls(AsyncAsking):
                 "cursor": cursor,
                 "timeout_ms": timeout_ms,
                 "max_staleness_ms": max_staleness_ms,
+                "as_of": as_of,
             }
             return reading(vector_path(collection, "scroll"), VectorPage, body=body)
 

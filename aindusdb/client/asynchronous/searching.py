@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from aindusdb.client.asynchronous.asking import AsyncAsking
-from aindusdb.client.calls import reading, vector_path
+from aindusdb.client.calls import Moment, reading, vector_path
 from aindusdb.client.embeddings import EmbeddingInput
 from aindusdb.client.models import GroupsAnswer, Part, SearchAnswer, SearchBatchAnswer, Strategy
 from aindusdb.client.searches import ExampleInput, SearchQuery, example_body
@@ -29,6 +29,7 @@ class AsyncSearchCalls(AsyncAsking):
         exclude: Sequence[Part] | None = None,
         model: str | None = None,
         explain: bool | None = None,
+        as_of: Moment | None = None,
         token: str | None = None,
         timeout_ms: int | None = None,
         max_staleness_ms: int | None = None,
@@ -36,10 +37,12 @@ class AsyncSearchCalls(AsyncAsking):
         """The `k` vectors nearest to an embedding, to a text (`query`), or to the stored vector `id`, one of the three.
 
         An embedding that is a text is base64 of little-endian float32. The answer covers `token`, for which the service
-        waits at most `timeout_ms`. With `explain` the answer says how it was found.
+        waits at most `timeout_ms`. With `explain` the answer says how it was found. `as_of` is a moment of the past:
+        {"position": 15}, {"time": "2026-01-05T08:30:00Z"} or {"snapshot": "release-1"}.
 
         Raises:
             DimensionMismatchError, InvalidFilterError, NotFreshEnoughError
+            SnapshotNotFoundError, SnapshotNotReadyError: nothing holds the collection as it was then.
         """
         wanted = SearchQuery(embedding, query, id, k, filter, ef_search, exact, min_score, include, exclude, model)
         return await self._ask(
@@ -51,6 +54,7 @@ class AsyncSearchCalls(AsyncAsking):
                     "explain": explain,
                     "timeout_ms": timeout_ms,
                     "max_staleness_ms": max_staleness_ms,
+                    "as_of": as_of,
                 },
             ),
             token,
@@ -62,6 +66,7 @@ class AsyncSearchCalls(AsyncAsking):
         queries: Iterable[SearchQuery],
         *,
         explain: bool | None = None,
+        as_of: Moment | None = None,
         token: str | None = None,
         timeout_ms: int | None = None,
         max_staleness_ms: int | None = None,
@@ -76,6 +81,7 @@ class AsyncSearchCalls(AsyncAsking):
             "explain": explain,
             "timeout_ms": timeout_ms,
             "max_staleness_ms": max_staleness_ms,
+            "as_of": as_of,
         }
         return await self._ask(reading(vector_path(collection, "search", "batch"), SearchBatchAnswer, body=body), token)
 
@@ -97,6 +103,7 @@ class AsyncSearchCalls(AsyncAsking):
         exclude: Sequence[Part] | None = None,
         model: str | None = None,
         explain: bool | None = None,
+        as_of: Moment | None = None,
         token: str | None = None,
         timeout_ms: int | None = None,
         max_staleness_ms: int | None = None,
@@ -116,6 +123,7 @@ class AsyncSearchCalls(AsyncAsking):
             "explain": explain,
             "timeout_ms": timeout_ms,
             "max_staleness_ms": max_staleness_ms,
+            "as_of": as_of,
         }
         return await self._ask(reading(vector_path(collection, "search", "groups"), GroupsAnswer, body=body), token)
 
@@ -135,6 +143,7 @@ class AsyncSearchCalls(AsyncAsking):
         exclude: Sequence[Part] | None = None,
         model: str | None = None,
         explain: bool | None = None,
+        as_of: Moment | None = None,
         token: str | None = None,
         timeout_ms: int | None = None,
         max_staleness_ms: int | None = None,
@@ -155,5 +164,6 @@ class AsyncSearchCalls(AsyncAsking):
             "explain": explain,
             "timeout_ms": timeout_ms,
             "max_staleness_ms": max_staleness_ms,
+            "as_of": as_of,
         }
         return await self._ask(reading(vector_path(collection, "recommend"), SearchAnswer, body=body), token)

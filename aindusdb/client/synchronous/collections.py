@@ -7,7 +7,15 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from aindusdb.client.calls import PREFIX, UNSET, Call, Unset, collection_path, given, reading, writing
-from aindusdb.client.models import Collection, CollectionPage, CreatedCollection, Metric, ReadCollection, VectorType
+from aindusdb.client.models import (
+    Collection,
+    CollectionPage,
+    CreatedCollection,
+    Metric,
+    ReadCollection,
+    SnapshotList,
+    VectorType,
+)
 from aindusdb.client.synchronous.asking import PAGE, Asking
 
 
@@ -50,6 +58,22 @@ class CollectionCalls(Asking):
         """
         parameters = {"timeout_ms": timeout_ms, "max_staleness_ms": max_staleness_ms}
         return self._ask(reading(collection_path(name), ReadCollection, parameters=parameters), token)
+
+    def snapshots(
+        self,
+        name: str,
+        *,
+        token: str | None = None,
+        timeout_ms: int | None = None,
+        max_staleness_ms: int | None = None,
+    ) -> SnapshotList:
+        """Which moments of the past it can be searched as of, in order of position.
+
+        Raises:
+            CollectionNotFoundError
+        """
+        parameters = {"timeout_ms": timeout_ms, "max_staleness_ms": max_staleness_ms}
+        return self._ask(reading(collection_path(name, "snapshots"), SnapshotList, parameters=parameters), token)
 
     def create_collection(
         self,
