@@ -9,11 +9,11 @@ ROUNDS ?= 40
 OPERATIONS ?= 100000
 CASES ?= 2000
 WORKERS ?= 2
-BENCHMARKS ?= write_path lag kafka_lag kafka_batches projectors idle text cranfield recall filtered memory
+BENCHMARKS ?= write_path lag kafka_lag kafka_batches projectors idle text cranfield recall filtered replay replay_load memory
 export PYTHONSAFEPATH := 1
 export UV_LINK_MODE ?= copy
 
-.PHONY: help up demo test test-all test-crash test-consistency test-api check docs bench lock format clean
+.PHONY: help up demo test test-all test-crash test-consistency test-api check docs bench bench-replay lock format clean
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -81,6 +81,9 @@ demo: $(VENV)/.dev ## the whole product on a real test collection; the last line
 
 bench: $(VENV)/.dev ## every benchmark with its targets; the last line of each is one JSON object
 	@for name in $(BENCHMARKS); do echo "=== $$name"; $(BIN)/python -m benchmarks.$$name --check || failed=1; done; exit $${failed:-0}
+
+bench-replay: $(VENV)/.dev ## folding a collection anew against reading alone and a bare COPY (REPLAY="--vectors 1000000 --rounds 1")
+	@$(BIN)/python -m benchmarks.replay $(REPLAY)
 
 lock: $(BIN)/uv ## resolve the lock files anew
 	@$(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --no-header -q --python-version 3.11 requirements-uv.in -o requirements-uv.lock

@@ -41,6 +41,18 @@ class RebuildFailedError(Exception):
     over it. A rebuild parks nothing of its own: the generation is given up, and the one before it stays."""
 
 
+class NoRoomError(Exception):
+    """The read database's disk has no room for another generation. It is given up, and what it took is given back; the
+    one before it stays."""
+
+    def __init__(self, number: int, reason: str) -> None:
+        super().__init__(
+            f"the read database has no room for generation {number}; what it took is given back. The database says: "
+            f"{reason}"
+        )
+        self.number = number
+
+
 class NotCaughtUpError(Exception):
     """More happened meanwhile than can be made up for while the projection stands still."""
 

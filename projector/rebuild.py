@@ -8,12 +8,14 @@ holds its lock (`claims`): without it nothing would go wrong, but much be done t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from time import monotonic
 from uuid import UUID
 
+import asyncpg
 import structlog
 
 from events_schema.base import RecordedEvent
@@ -22,11 +24,13 @@ from projector.errors import (
     POISON,
     GenerationGoneError,
     LayoutChangedError,
+    NoRoomError,
     NotCaughtUpError,
     RebuildFailedError,
     SnapshotError,
 )
 from projector.event_log import EventLog
+from projector.folding import Batch, batches, between, moved
 from projector.generations import (
     Generation,
     Shape,
@@ -45,12 +49,12 @@ from projector.generations import (
     set_state,
 )
 from projector.indexing import analyze, make_index
+from projector.loading import prepare, write_load
 from projector.parking import without_parked
 from projector.settings import ProjectorSettings
 from projector.suspects import expect_comparable
 from projector.tables import create_metadata_index, create_tables
-from projector.vectors import fold_vectors, write_vectors
-from shared.kafka.partitions import partitions_of
+from projector.vectors import fold_vectors
 from shared.postgres import Connection
 
 _CAUGHT_UP_EVENTS = 500
@@ -126,10 +130,12 @@ async def build(replay: Replay, generation: Generation) -> Generation:
     Raises:
         GenerationGoneError: the collection is deleted.
         RebuildFailedError: an event does not fit.
+        NoRoomError
     """
     if generation.state == "ready":
         return generation
-    return await _fold(replay, generation)
+    async with _given_back_when_full(replay, generation):
+        return await _fold(replay, generation)
 
 
 async def index(replay: Replay, generation: Generation, *, search_index: bool = True) -> Generation:
@@ -138,18 +144,20 @@ async def index(replay: Replay, generation: Generation, *, search_index: bool = 
     Raises:
         GenerationGoneError
         RebuildFailedError: it holds what cannot be compared.
+        NoRoomError
         asyncpg.PostgresError: an index cannot be made.
     """
     connection, settings = replay.connection, replay.settings
     if generation.state == "ready":
         return generation
-    await create_metadata_index(connection, generation, settings.index_timeout_seconds)
-    await expect_comparable(connection, generation, replay.log)
     made = None
-    if search_index and generation.shape.index.kind != "none":
-        made = await make_index(connection, generation, settings, concurrently=False)
-    else:
-        await analyze(connection, generation, settings)
+    async with _given_back_when_full(replay, generation):
+        await create_metadata_index(connection, generation, settings.index_timeout_seconds)
+        await expect_comparable(connection, generation, replay.log)
+        if search_index and generation.shape.index.kind != "none":
+            made = await make_index(connection, generation, settings, concurrently=False)
+        else:
+            await analyze(connection, generation, settings)
     async with connection.transaction():
         found = await lock_generation(connection, generation.collection_id, generation.number)
         expect_state(found, "building")
@@ -163,12 +171,13 @@ async def catch_up(replay: Replay, generation: Generation) -> Generation:
     """Folds what the projection has projected meanwhile, until little is left to do.
 
     Raises:
-        GenerationGoneError, RebuildFailedError
+        GenerationGoneError, RebuildFailedError, NoRoomError
         NotCaughtUpError: more and more is left to do.
     """
     for _ in range(_MAX_ROUNDS):
         before = generation.checkpoints
-        generation = await _fold(replay, generation)
+        async with _given_back_when_full(replay, generation):
+            generation = await _fold(replay, generation)
         if await _is_close(replay, generation):
             return generation
         if generation.checkpoints == before:
@@ -184,7 +193,7 @@ async def promote(replay: Replay, generation: Generation, *, keep_old: bool) -> 
     The generation before it is kept and written on, or dropped once nobody uses it. At most one is kept.
 
     Raises:
-        GenerationGoneError, RebuildFailedError, NotCaughtUpError
+        GenerationGoneError, RebuildFailedError, NoRoomError, NotCaughtUpError
         SnapshotError: it ends at a position of the past.
     """
     if generation.until_position is not None:
@@ -195,9 +204,10 @@ async def promote(replay: Replay, generation: Generation, *, keep_old: bool) -> 
         try:
             # Whoever writes faster than it is caught up finds the projection standing still a little longer each time.
             most = _CAUGHT_UP_EVENTS * 2**attempt
-            await between_batches(
-                replay.connection, partial(_switch, replay, generation, keep_old=keep_old, most_events=most)
-            )
+            async with _given_back_when_full(replay, generation):
+                await between_batches(
+                    replay.connection, partial(_switch, replay, generation, keep_old=keep_old, most_events=most)
+                )
         except (NotCaughtUpError, LayoutChangedError):
             continue
         _log.info("promoted", table=generation.records, indexed=generation.indexed)
@@ -224,6 +234,22 @@ async def give_up(connection: Connection, generation: Generation, reason: str) -
         expect_state(found, "building", "ready")
         await set_state(connection, found, "stale", reason)
         await retire_tables(connection, found.collection_id, [found.number])
+
+
+@asynccontextmanager
+async def _given_back_when_full(replay: Replay, generation: Generation) -> AsyncIterator[None]:
+    """
+    Raises:
+        NoRoomError: the disk is full. To go on later would keep it full until then.
+    """
+    try:
+        yield
+    except asyncpg.DiskFullError as error:
+        if generation.state in {"building", "ready"}:
+            full = NoRoomError(generation.number, str(error))
+            await give_up(replay.connection, generation, str(full))
+            raise full from error
+        raise
 
 
 async def _read(connection: Connection, generation: Generation) -> Generation:
@@ -259,65 +285,63 @@ async def _aligned(replay: Replay, generation: Generation, partitions: int) -> G
 
 async def _fold_to(replay: Replay, generation: Generation, targets: Sequence[int]) -> Generation:
     began, folded = monotonic(), 0
-    limit = replay.settings.batch_max_events
-    while behind := [(at, to) for at, to in zip(generation.checkpoints, targets, strict=True) if at < to]:
-        first, last = min(at for at, _ in behind), max(to for _, to in behind)
-        events = await replay.log.read_collection(generation.collection_id, first, last, limit)
-        generation = await _apply(replay, generation, events, targets)
-        folded += len(events)
-        replay.report(Progress(generation, min(generation.checkpoints), min(targets), folded))
-        if replay.max_events_per_second:
-            await asyncio.sleep(max(0.0, began + folded / replay.max_events_per_second - monotonic()))
+    async with aclosing(batches(replay.log, generation, targets, replay.settings.batch_max_events)) as coming:
+        async for batch in coming:
+            generation = await _apply(replay, generation, batch, targets)
+            folded += len(batch.events)
+            replay.report(Progress(generation, min(generation.checkpoints), min(targets), folded))
+            if replay.max_events_per_second:
+                await asyncio.sleep(max(0.0, began + folded / replay.max_events_per_second - monotonic()))
     return generation
 
 
-async def _apply(
-    replay: Replay, generation: Generation, events: Sequence[RecordedEvent], targets: Sequence[int]
-) -> Generation:
-    """The collection's next events, all that there are up to the last of them. No events: there are none any more.
-
+async def _apply(replay: Replay, generation: Generation, batch: Batch, targets: Sequence[int]) -> Generation:
+    """
     Raises:
         RebuildFailedError: naming the event at fault; what comes before it is applied.
     """
-    to = events[-1].position if events else max(targets)
-    reached = tuple(max(at, min(target, to)) for at, target in zip(generation.checkpoints, targets, strict=True))
     try:
-        async with replay.connection.transaction():
-            moved = await move_generation(replay.connection, generation, reached)
-            within = between(events, generation.checkpoints, targets)
-            applied = await without_parked(replay.connection, within)
-            await _write(replay, generation, applied)
+        return await _write(replay, generation, batch, targets, by_id=False)
+    except POISON:
+        return await _halve(replay, generation, batch.events, targets)
+
+
+async def _halve(
+    replay: Replay, generation: Generation, events: Sequence[RecordedEvent], targets: Sequence[int]
+) -> Generation:
+    """All of them by id, whatever the tables hold already, then each half, until the one at fault stands alone."""
+    batch = Batch(events, between(events, generation.checkpoints, targets), None)
+    try:
+        return await _write(replay, generation, batch, targets, by_id=True)
     except POISON as error:
         if len(events) == 1:
             raise RebuildFailedError(
-                f"the event at position {to} does not fit: {type(error).__name__}: {error}"
+                f"the event at position {events[0].position} does not fit: {type(error).__name__}: {error}"
             ) from error
-        middle = len(events) // 2
-        generation = await _apply(replay, generation, events[:middle], targets)
-        return await _apply(replay, generation, events[middle:], targets)
-    if len(applied) < len(within):
-        _log.warning("left out events that are parked", table=generation.records, events=len(within) - len(applied))
-    return moved
+    middle = len(events) // 2
+    generation = await _halve(replay, generation, events[:middle], targets)
+    return await _halve(replay, generation, events[middle:], targets)
 
 
-def between(events: Sequence[RecordedEvent], after: Sequence[int], targets: Sequence[int]) -> list[RecordedEvent]:
-    """The vectors' events that are beyond their partition's `after` and not beyond its target."""
-    partitions = partitions_of([event.aggregate_id for event in events], len(after))
-    return [
-        event
-        for event, partition in zip(events, partitions, strict=True)
-        if event.aggregate_type == "vector" and after[partition] < event.position <= targets[partition]
-    ]
-
-
-async def _write(replay: Replay, generation: Generation, events: Sequence[RecordedEvent]) -> None:
-    if not events:
-        return
-    effects = fold_vectors(events, generation.shape.spec)
-    narrowed = replace(generation, narrowed=generation.shape.type == "halfvec")
-    await write_vectors(replay.connection, narrowed, effects)
-    if generation.state == "ready":
-        await expect_comparable(replay.connection, generation, replay.log, list(effects))
+async def _write(
+    replay: Replay, generation: Generation, batch: Batch, targets: Sequence[int], *, by_id: bool
+) -> Generation:
+    """The rows and how far they reach, in one transaction."""
+    connection = replay.connection
+    async with connection.transaction():
+        after = await move_generation(connection, generation, moved(generation.checkpoints, targets, batch.events))
+        applied = await without_parked(connection, batch.within)
+        load = batch.load
+        if load is None or len(applied) < len(batch.within):
+            load = prepare(generation, fold_vectors(applied, generation.shape.spec), by_id=by_id)
+        await write_load(connection, generation, load)
+        if generation.state == "ready":
+            await expect_comparable(connection, generation, replay.log, load.ids)
+    if len(applied) < len(batch.within):
+        _log.warning(
+            "left out events that are parked", table=generation.records, events=len(batch.within) - len(applied)
+        )
+    return after
 
 
 async def _is_close(replay: Replay, generation: Generation) -> bool:

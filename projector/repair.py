@@ -10,9 +10,9 @@ from events_schema.base import RecordedEvent
 from events_schema.streams import vector_stream
 from projector.checkpoints import Checkpoint, between_batches
 from projector.event_log import EventLog
+from projector.folding import between
 from projector.generations import Generation, expect_state, lock_generation, read_generations, renew_revision
 from projector.parking import without_parked
-from projector.rebuild import between
 from projector.vectors import delete_vectors, fold_vectors, write_vectors
 from shared.postgres import Connection
 

@@ -87,7 +87,7 @@ async def build(replaying: Replaying, wanted: Wanted | None) -> Generation:
     """Begun or gone on with, folded and indexed: `ready`, unless it was before. With `wanted` it is that snapshot.
 
     Raises:
-        GenerationGoneError, RebuildFailedError
+        GenerationGoneError, RebuildFailedError, NoRoomError
         NotCaughtUpError: the read model has not come to the snapshot's position within a minute.
         SnapshotRefusedError
         asyncpg.PostgresError: the index cannot be made.
@@ -143,21 +143,30 @@ async def check(replaying: Replaying, generation: Generation, checks: Checks) ->
     return await record_check(session.connection, generation, report)
 
 
-async def promote(replaying: Replaying, generation: Generation, *, keep_old: bool, force: bool, catch_up: bool) -> None:
-    """Searches read it from now on. `force`: whatever its checks have found. `catch_up`: a snapshot is folded on to the
-    present first, and is none any longer; without, it is refused, also with `force`.
+async def promote(replaying: Replaying, generation: Generation, *, keep_old: bool, force: bool) -> None:
+    """Searches read it from now on. `force`: whatever its checks have found; a snapshot is refused all the same.
 
     Raises:
         CheckFailedError
         SnapshotError
-        GenerationGoneError, RebuildFailedError, NotCaughtUpError
+        GenerationGoneError, RebuildFailedError, NoRoomError, NotCaughtUpError
     """
     if not force:
         expect_checked(generation)
-    if catch_up and generation.snapshot is not None:
-        generation = await follow_on(replaying.session.connection, generation)
     replaying.report(Doing("promoting"))
     await rebuild.promote(replaying.steps(), generation, keep_old=keep_old)
+
+
+async def bring_to_present(replaying: Replaying, generation: Generation, checks: Checks | None) -> Generation:
+    """Folded on to where the projection stands, and checked there: what was found before says nothing of what came
+    since. A snapshot is none any longer. `checks` None: it is not checked.
+
+    Raises:
+        GenerationGoneError, RebuildFailedError, NoRoomError, NotCaughtUpError, VerificationFailedError
+    """
+    generation = await follow_on(replaying.session.connection, generation)
+    generation = await rebuild.catch_up(replaying.steps(), generation)
+    return generation if checks is None else await check(replaying, generation, checks)
 
 
 def expect_checked(generation: Generation) -> None:

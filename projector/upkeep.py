@@ -17,6 +17,7 @@ from projector.due import Discard, Due, Limits, MakeIndex, Nothing, Rename, Repl
 from projector.errors import (
     GenerationGoneError,
     LayoutChangedError,
+    NoRoomError,
     NotCaughtUpError,
     RebuildFailedError,
 )
@@ -41,6 +42,8 @@ _FIRST_RETRY_SECONDS = 5.0
 _LAST_RETRY_SECONDS = 300.0
 
 _TRIED_AGAIN = (NotCaughtUpError, LayoutChangedError, PooledAddressError, asyncpg.PostgresError)
+
+_NOT_APPLIED = "a change of a collection cannot be applied; searches go on as before"
 
 _log = structlog.get_logger("upkeep")
 
@@ -131,10 +134,11 @@ class Upkeep:
                 generation = await rebuild.build(replay, generation)
                 generation = await rebuild.index(replay, generation, search_index=search_index)
                 await rebuild.promote(replay, generation, keep_old=False)
+            except NoRoomError as error:
+                _log.error(_NOT_APPLIED, collection_id=str(collection_id), reason=str(error))
             except (RebuildFailedError, asyncpg.ProgramLimitExceededError) as error:
                 assert generation is not None
-                _log.error("a change of a collection cannot be applied; searches go on as before",
-                           collection_id=str(collection_id), reason=str(error))  # fmt: skip
+                _log.error(_NOT_APPLIED, collection_id=str(collection_id), reason=str(error))
                 await rebuild.give_up(connection, generation, str(error))
 
 

@@ -68,7 +68,8 @@ class VectorEffect:
     """What a batch makes of one vector.
 
     With `created_at` it is a whole row. Without, the row exists already, and a None in `metadata` or `embedding` means
-    "not changed"; content can be set to null, so `sets_content` says whether it changes.
+    "not changed"; content can be set to null, so `sets_content` says whether it changes. `is_new`: it begins with the
+    vector's first event, so that no table can have a row of it yet.
     """
 
     version: int
@@ -80,6 +81,7 @@ class VectorEffect:
     content: str | None = None
     metadata: dict[str, Any] | None = None
     embedding: str | None = None
+    is_new: bool = False
 
 
 def fold_vectors(events: Iterable[RecordedEvent], spec: EmbeddingSpec) -> dict[str, VectorEffect]:
@@ -102,6 +104,7 @@ def fold_vectors(events: Iterable[RecordedEvent], spec: EmbeddingSpec) -> dict[s
                     content=event.content,
                     metadata=event.metadata,
                     embedding=_embedding(event.embeddings, spec),
+                    is_new=version == 1,
                 )
             case VectorUpdated():
                 effect = effects.setdefault(event.id, VectorEffect(version, position, timestamp))
@@ -144,8 +147,9 @@ async def write_vectors(connection: Connection, generation: Generation, effects:
     partitioned = generation.shape.month_partitions
     if partitioned:
         # No key over all partitions holds an id to one row: one that comes again may lie in another month.
-        deleted += [vector_id for vector_id, effect in created.items() if effect.version > 1]
-        await _make_partitions(connection, generation, created.values())
+        deleted += [vector_id for vector_id, effect in created.items() if not effect.is_new]
+        moments = [effect.created_at for effect in created.values() if effect.created_at is not None]
+        await make_partitions_for(connection, generation, moments)
     if deleted:
         await delete_vectors(connection, generation, deleted)
     if created:
@@ -159,10 +163,9 @@ async def write_vectors(connection: Connection, generation: Generation, effects:
         await _upsert_embeddings(connection, generation, embedded, dates)
 
 
-async def _make_partitions(connection: Connection, generation: Generation, created: Iterable[VectorEffect]) -> None:
-    """For the months in which these vectors were created, with the index that the others have."""
-    moments = [effect.created_at for effect in created if effect.created_at is not None]
-    for partition in await make_partitions(connection, generation, moments):
+async def make_partitions_for(connection: Connection, generation: Generation, created: Iterable[datetime]) -> None:
+    """For the months in which vectors were created, with the index that the others have."""
+    for partition in await make_partitions(connection, generation, created):
         if generation.indexed and generation.shape.index.kind == "hnsw":
             await connection.execute(index_statement(partition, generation.shape))
 

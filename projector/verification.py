@@ -26,9 +26,9 @@ from projector.expected_rows import (
     expect,
     open_expected_rows,
 )
+from projector.folding import between
 from projector.generations import Generation, GenerationState, read_generations
 from projector.parking import without_parked
-from projector.rebuild import between
 from projector.settings import ProjectorSettings
 from shared.kafka.partitions import partitions_of
 from shared.postgres import Connection

@@ -197,9 +197,12 @@ def register(app: typer.Typer) -> None:
         collection: CollectionOption,
         generation: GenerationOption = None,
         catch_up: Annotated[
-            bool, typer.Option("--catch-up", help="Fold a snapshot on to the present first; it is none any longer.")
+            bool,
+            typer.Option("--catch-up", help="First fold it on to the present and check it again; no snapshot then."),
         ] = False,
         force: Annotated[bool, typer.Option("--force", help="Whatever its checks have found.")] = False,
+        sample: SampleOption = None,
+        min_recall: RecallOption = 0.8,
         keep_old: KeepOption = True,
         tenant: TenantOption = "default",
         data_dir: DataFolderOption = Path(".aindusdb"),
@@ -210,7 +213,10 @@ def register(app: typer.Typer) -> None:
         async def work(replaying: Replaying) -> dict[str, Any]:
             there = await replays.generations_of(replaying.session)
             found = replays.chosen(there, generation, ("ready",), "promoted")
-            await replays.promote(replaying, found, keep_old=keep_old, force=force, catch_up=catch_up)
+            if catch_up:
+                checks = None if force else Checks(sample=sample, min_recall=min_recall)
+                found = await replays.bring_to_present(replaying, found, checks)
+            await replays.promote(replaying, found, keep_old=keep_old, force=force)
             return await _active(replaying)
 
         _run_one(_Asked([collection], False, tenant, data_dir, as_json), work)

@@ -123,7 +123,7 @@ async def replay_one(replaying: Replaying, options: ReplayOptions) -> dict[str, 
     if not (generation.checked and generation.checked["passed"]):
         generation = await replays.check(replaying, generation, options.checks)
     if options.wanted is None:
-        await replays.promote(replaying, generation, keep_old=options.keep_old, force=options.force, catch_up=False)
+        await replays.promote(replaying, generation, keep_old=options.keep_old, force=options.force)
         [generation] = [one for one in await replays.generations_of(replaying.session) if one.state == "active"]
     elif not options.force:
         replays.expect_checked(generation)

@@ -33,6 +33,12 @@ class MortalConnection(asyncpg.Connection):
     async def fetchrow(self, *arguments: Any, **options: Any) -> Any:
         return await self._mortal(super().fetchrow, *arguments, **options)
 
+    async def copy_to_table(self, *arguments: Any, **options: Any) -> Any:
+        return await self._mortal(super().copy_to_table, *arguments, **options)
+
+    async def copy_records_to_table(self, *arguments: Any, **options: Any) -> Any:
+        return await self._mortal(super().copy_records_to_table, *arguments, **options)
+
     async def _mortal(self, statement: Callable[..., Awaitable[Any]], *arguments: Any, **options: Any) -> Any:
         if self.statements_left is None:
             return await statement(*arguments, **options)

@@ -173,6 +173,29 @@ async def test_a_snapshot_ends_where_it_is_told_and_is_promoted_only_when_it_is_
     assert await states(projection, articles) == {3: "active"}
 
 
+async def test_what_is_folded_on_is_checked_again_before_it_is_promoted(projection: Projection, log: LogWriter) -> None:
+    databases = projection.databases
+    articles = await log.create_collection()
+    await _history(log, articles, 20)
+    await projection.catch_up()
+    [made] = (await answer(databases, *_REPLAY, "--until-position", "15"))["collections"]
+    assert made["checks"]["passed"]
+    ready = await generation(projection, articles, 2)
+    await projection.read.execute(f"UPDATE {ready.records} SET content = 'another' WHERE id = 'v1'")
+    promote = ("replay", "promote", "--collection", "articles", "--catch-up")
+    said = await refusal(databases, *promote, exit_code=3)
+    assert "Generation 2 failed its checks" in said
+    assert await states(projection, articles) == {1: "active", 2: "ready"}
+    ready = await generation(projection, articles, 2)
+    assert ready.until_position is None
+    assert ready.checked is not None
+    assert (ready.checked["position"], ready.checked["differing"]) == (await projection.head(), {"content": 1})
+    await projection.read.execute(f"UPDATE {ready.records} SET content = NULL WHERE id = 'v1'")
+    [promoted] = (await answer(databases, *promote))["collections"]
+    assert (promoted["generation"], promoted["checks"]["passed"]) == (2, True)
+    assert await projection.stored() == await projection.expected()
+
+
 async def test_what_cannot_be_done_is_refused_in_one_sentence_and_changes_nothing(
     projection: Projection, log: LogWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
