@@ -14,6 +14,7 @@ from command_service.models import (
     CollectionWritten,
     CreateCollectionRequest,
     UpdateCollectionRequest,
+    declared,
 )
 from command_service.outcomes import CollectionOutcome
 from command_service.requests import Context, IfMatch, Service, expected_version
@@ -52,6 +53,7 @@ async def create_collection(body: CreateCollectionRequest, service: Service, con
             embedding_spec=spec,
             description=body.description,
             month_partitions=body.month_partitions,
+            metadata_indexes=declared(body.metadata_indexes),
         )
     )
     answer = _answer(service, context, outcome, status_code=201)
@@ -131,6 +133,7 @@ def _answer(
         type=outcome.type,
         index=outcome.index,
         month_partitions=outcome.month_partitions,
+        metadata_indexes=list(outcome.metadata_indexes),
         model=outcome.embedding_spec.model,
         provider=outcome.embedding_spec.provider,
         description=outcome.description,

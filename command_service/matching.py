@@ -16,6 +16,7 @@ from shared.freshness import Demand
 from shared.postgres import CONNECTION_LOST, Connection, Pool
 from shared.read_model.conditions import Filter
 from shared.read_model.filter_sql import filter_sql
+from shared.read_model.index_states import read_ready
 from shared.read_model.snapshot import CHECKPOINTS, Reading, snapshot_of
 from shared.read_model.tables import records_table
 
@@ -88,14 +89,14 @@ class Matching:
     async def _read(
         self, template: str, collection_id: UUID, wanted: Filter, values: tuple[Any, ...], demand: Demand
     ) -> Sequence[asyncpg.Record]:
-        condition = filter_sql(wanted, "r", first=len(values) + 1)
-
         async def read(connection: Connection) -> Reading[Sequence[asyncpg.Record]]:
             generation = await connection.fetchval(_GENERATION, collection_id)
             if generation is None:
                 # It is not here yet, or not any more: either way nothing of it can match.
                 rows = await connection.fetch(_NOTHING)
             else:
+                indexes = await read_ready(connection, collection_id, generation)
+                condition = filter_sql(wanted, "r", indexes, first=len(values) + 1)
                 sql = template.format(
                     checkpoints=CHECKPOINTS,
                     records=records_table(collection_id, generation),

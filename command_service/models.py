@@ -21,12 +21,14 @@ from pydantic_core import CoreSchema, PydanticCustomError
 from command_service.domain.collections import MAX_INDEXED_DIMENSION
 from command_service.domain.vectors import MAX_METADATA_BYTES, MAX_METADATA_DEPTH
 from command_service.outcomes import Result, SkipReason
-from events_schema.collections import IndexKind, IndexSpec, Metric, VectorType
+from events_schema.collections import IndexKind, IndexSpec, MetadataIndexSpec, MetadataIndexType, Metric, VectorType
 from events_schema.embedding import Float32Array
 from shared.embedding_input import EmbeddingInput
 from shared.freshness import DEFAULT_TIMEOUT_MS
 from shared.http.consistency import FilterDocument, TimeoutMs, Token
 from shared.http.fields import Name, VectorId, example
+from shared.read_model.fields import InvalidFieldError, MetadataField
+from shared.read_model.metadata_indexes import MAX_FIELD_CHARACTERS, MAX_METADATA_INDEXES, parse_indexed_field
 from shared.strict_json import JsonValueError, check_storable, check_text, stored_size
 
 MAX_CONTENT_BYTES = 256 * 1024
@@ -147,6 +149,62 @@ class IndexInput(_Request):
         )
 
 
+def _indexed_field(value: str) -> str:
+    try:
+        parse_indexed_field(value)
+    except InvalidFieldError as error:
+        raise PydanticCustomError("field", "{fault}", {"fault": str(error)}) from error
+    return value
+
+
+class MetadataIndexInput(_Request):
+    """A filter on the field finds what matches in the index, where its values are of this type."""
+
+    model_config = example({"field": "price", "type": "number"})
+
+    field: Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=MAX_FIELD_CHARACTERS,
+            description="As filters name it: `author.name` is a nested one.",
+        ),
+        AfterValidator(_indexed_field),
+    ]
+    type: Annotated[
+        MetadataIndexType, Field(description="`date`: strings that are dates, which filters compare by `$date`.")
+    ]
+
+
+def _each_field_once(indexes: list[MetadataIndexInput]) -> list[MetadataIndexInput]:
+    seen: dict[MetadataField, int] = {}
+    for number, one in enumerate(indexes):
+        first = seen.setdefault(parse_indexed_field(one.field), number)
+        if first != number:
+            raise PydanticCustomError(
+                "duplicate_field", "indexes {first} and {second} are over the same field",
+                {"first": first, "second": number, "within": f"/{number}/field"},
+            )  # fmt: skip
+    return indexes
+
+
+MetadataIndexes = Annotated[
+    list[MetadataIndexInput],
+    Field(
+        max_length=MAX_METADATA_INDEXES,
+        description="Indexes over fields of the metadata, which filters by a range, an equal value or the beginning of "
+        f"a text use. At most {MAX_METADATA_INDEXES}, one a field.",
+    ),
+    AfterValidator(_each_field_once),
+]
+
+
+def declared(indexes: list[MetadataIndexInput]) -> tuple[MetadataIndexSpec, ...]:
+    """As events have them: in order of the field's name."""
+    in_order = sorted(indexes, key=lambda one: one.field)
+    return tuple(MetadataIndexSpec(field=one.field, type=one.type) for one in in_order)
+
+
 class CreateCollectionRequest(_Request):
     """With the service's `model`, or with neither a model nor `dimension`, the collection takes texts: the service
     embeds their content. With `dimension` alone, or with another model, clients bring the embeddings."""
@@ -169,6 +227,7 @@ class CreateCollectionRequest(_Request):
     type: Annotated[VectorType, Field(description="32 or 16 bits a number.")] = "vector"
     index: IndexInput = IndexInput()
     month_partitions: MonthPartitions = False
+    metadata_indexes: MetadataIndexes = Field(default_factory=list)
     model: Model | None = None
     description: Description | None = None
 
@@ -189,7 +248,8 @@ class CreateCollectionRequest(_Request):
 
 class UpdateCollectionRequest(_Request):
     """Each field that is given has its whole new value; null removes the description. A change of metric, type,
-    index or partitions is applied beside the running searches, which go on as before until then."""
+    index, partitions or indexes over metadata is applied beside the running searches, which go on as before until
+    then."""
 
     model_config = example({"index": {"kind": "hnsw", "m": 32, "ef_construction": 128}})
 
@@ -198,6 +258,7 @@ class UpdateCollectionRequest(_Request):
     type: Annotated[VectorType, Field(description="32 or 16 bits a number.")] | None = None
     index: IndexInput | None = None
     month_partitions: MonthPartitions | None = None
+    metadata_indexes: MetadataIndexes | None = None
 
     @model_validator(mode="after")
     def _only_the_description_goes(self) -> Self:
@@ -211,7 +272,11 @@ class UpdateCollectionRequest(_Request):
     def changes(self) -> dict[str, Any]:
         """The given fields of CollectionUpdated."""
         given = {name: getattr(self, name) for name in self.model_fields_set}
-        return given if self.index is None else given | {"index": self.index.spec()}
+        if self.index is not None:
+            given["index"] = self.index.spec()
+        if self.metadata_indexes is not None:
+            given["metadata_indexes"] = declared(self.metadata_indexes)
+        return given
 
 
 class _VectorFields(_Request):
@@ -392,6 +457,7 @@ class CollectionWritten(BaseModel):
             "type": "vector",
             "index": {"kind": "hnsw", "m": 16, "ef_construction": 64},
             "month_partitions": False,
+            "metadata_indexes": [{"field": "price", "type": "number"}],
             "model": "e5-small",
             "provider": "client",
             "description": "Articles on wings",
@@ -408,6 +474,7 @@ class CollectionWritten(BaseModel):
     type: VectorType
     index: IndexSpec
     month_partitions: bool
+    metadata_indexes: list[MetadataIndexSpec]
     model: str | None
     provider: Annotated[str, Field(description="What embeds its texts; `client`: the embeddings are brought.")]
     description: str | None

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from events_schema.collections import IndexSpec, Metric, VectorType
+from events_schema.collections import IndexSpec, MetadataIndexSpec, Metric, VectorType
 from events_schema.embedding import EmbeddingSpec
 
 Result = Literal["created", "updated", "deleted", "unchanged"]
@@ -36,6 +36,7 @@ class CollectionOutcome(_Outcome):
     embedding_spec: EmbeddingSpec
     description: str | None
     month_partitions: bool = False
+    metadata_indexes: tuple[MetadataIndexSpec, ...] = ()
 
 
 class AliasOutcome(_Outcome):

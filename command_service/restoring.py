@@ -209,6 +209,7 @@ class Restoring:
                 embedding_spec=was.embedding_spec,
                 description=was.description,
                 month_partitions=was.month_partitions,
+                metadata_indexes=was.metadata_indexes,
                 restores=collection_id,
             )
             page.outcomes.append(await self._service.change_collection(creation))

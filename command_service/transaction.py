@@ -201,6 +201,7 @@ class _Decision:
             embedding_spec=described.embedding_spec,
             description=described.description,
             month_partitions=described.month_partitions,
+            metadata_indexes=described.metadata_indexes,
         )
 
     def _change_alias(self, command: AliasCommand) -> AliasOutcome:

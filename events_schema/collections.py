@@ -14,6 +14,7 @@ from events_schema.embedding import EmbeddingSpec
 Metric = Literal["cosine", "l2", "ip"]
 VectorType = Literal["vector", "halfvec"]
 IndexKind = Literal["hnsw", "ivfflat", "none"]
+MetadataIndexType = Literal["string", "number", "boolean", "date"]
 
 
 class IndexSpec(BaseModel):
@@ -25,6 +26,15 @@ class IndexSpec(BaseModel):
     m: int | None = Field(default=None, ge=2, le=100)
     ef_construction: int | None = Field(default=None, ge=4, le=1000)
     lists: int | None = Field(default=None, ge=1, le=32768)
+
+
+class MetadataIndexSpec(BaseModel):
+    """An index over those values of a field of the metadata that are of this type; `field` as filters name it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    field: str
+    type: MetadataIndexType
 
 
 class CollectionCreated(Event):
@@ -39,6 +49,9 @@ class CollectionCreated(Event):
     description: str | None = None
     month_partitions: bool = Field(
         default=False, description="The tables are divided by the month in which vectors were created."
+    )
+    metadata_indexes: tuple[MetadataIndexSpec, ...] = Field(
+        default=(), description="Indexes over fields of the metadata, in order of the field's name, each once."
     )
     restores: UUID | None = Field(
         default=None, description="The deleted collection that this one takes the place of, if it does."
@@ -55,6 +68,7 @@ class CollectionUpdated(Event):
     type: VectorType | None = None
     index: IndexSpec | None = None
     month_partitions: bool | None = None
+    metadata_indexes: tuple[MetadataIndexSpec, ...] | None = None
 
 
 class CollectionDeleted(Event):

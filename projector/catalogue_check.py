@@ -11,17 +11,18 @@ import asyncpg
 import orjson
 
 from events_schema.base import RecordedEvent
-from events_schema.collections import CollectionCreated, CollectionUpdated
+from events_schema.collections import CollectionCreated, CollectionUpdated, MetadataIndexSpec
 from events_schema.registry import decode_event
 from projector.checkpoints import read_positions
 from projector.event_log import EventLog
 from projector.generations import Generation, read_generations
 from projector.indexes import index_name
+from projector.metadata_indexing import names_of_ready_indexes
 from shared.kafka.partitions import partitions_of
 from shared.postgres import Connection
 
 _READ = """
-SELECT c.name, c.metric, c.type, c.index, c.description, c.version, c.position, s.generation
+SELECT c.name, c.metric, c.type, c.index, c.metadata_indexes, c.description, c.version, c.position, s.generation
 FROM collections c LEFT JOIN collection_state s USING (collection_id) WHERE c.collection_id = $1
 """
 
@@ -70,7 +71,8 @@ def _of_the_row(
     if row["version"] < due:
         return [CatalogueFault("collection", f"it is at version {row['version']}, and version {due} is projected")]
     expected = _fold([event for event in stream if event.version <= row["version"]])
-    stored = {name: row[name] for name in expected} | {"index": orjson.loads(row["index"])}
+    stored = {name: row[name] for name in expected}
+    stored |= {name: orjson.loads(row[name]) for name in ("index", "metadata_indexes")}
     return [
         CatalogueFault("collection", f"{name} is {stored[name]!r}, its events say {value!r}")
         for name, value in expected.items()
@@ -86,6 +88,7 @@ def _fold(stream: Sequence[RecordedEvent]) -> dict[str, Any]:
         if isinstance(event, CollectionCreated):
             state |= {"name": event.name, "metric": event.metric, "type": event.type, "description": event.description}
             state["index"] = event.index.model_dump(mode="json")
+            state["metadata_indexes"] = _in_order(event.metadata_indexes)
         elif isinstance(event, CollectionUpdated):
             if "description" in event.model_fields_set:
                 state["description"] = event.description
@@ -93,7 +96,13 @@ def _fold(stream: Sequence[RecordedEvent]) -> dict[str, Any]:
             state |= {name: value for name, value in changed.items() if value is not None}
             if event.index is not None:
                 state["index"] = event.index.model_dump(mode="json")
+            if event.metadata_indexes is not None:
+                state["metadata_indexes"] = _in_order(event.metadata_indexes)
     return state
+
+
+def _in_order(indexes: Sequence[MetadataIndexSpec]) -> list[dict[str, Any]]:
+    return [index.model_dump() for index in sorted(indexes, key=lambda index: index.field)]
 
 
 def _of_the_state(row: asyncpg.Record, generations: Sequence[Generation]) -> list[CatalogueFault]:
@@ -112,10 +121,12 @@ async def _of_the_tables(connection: Connection, generation: Generation) -> list
     wanted = f"{shape.type}({shape.spec.dimension})"
     if (found := await connection.fetchval(_COLUMN_TYPE, generation.embeddings)) != wanted:
         return [CatalogueFault("tables", f"{generation.embeddings} holds {found}, not {wanted}")]
+    expected = await names_of_ready_indexes(connection, generation)
     # Of tables that are divided by month each partition has an index of its own, once it has the rows.
-    if not generation.indexed or shape.index.kind == "none" or shape.month_partitions:
-        return []
-    index = index_name(generation.embeddings, shape.index.kind)
-    if not await connection.fetchval(_IS_VALID_INDEX, index):
-        return [CatalogueFault("index", f"the index {index} is not there, or not valid")]
-    return []
+    if generation.indexed and shape.index.kind != "none" and not shape.month_partitions:
+        expected.append(index_name(generation.embeddings, shape.index.kind))
+    return [
+        CatalogueFault("index", f"the index {index} is not there, or not valid")
+        for index in expected
+        if not await connection.fetchval(_IS_VALID_INDEX, index)
+    ]

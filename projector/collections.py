@@ -7,9 +7,11 @@ from dataclasses import replace
 from typing import assert_never
 from uuid import UUID, uuid4
 
+import orjson
+
 from events_schema.aliases import AliasRemoved, AliasSet
 from events_schema.base import RecordedEvent
-from events_schema.collections import CollectionCreated, CollectionDeleted, CollectionUpdated
+from events_schema.collections import CollectionCreated, CollectionDeleted, CollectionUpdated, MetadataIndexSpec
 from events_schema.registry import AnyEvent, decode_event
 from events_schema.vectors import VectorCreated, VectorDeleted, VectorUpdated
 from projector.aliases import lead_away
@@ -23,6 +25,7 @@ from projector.generations import (
     generation_of,
     insert_generation,
 )
+from projector.metadata_indexes import create_declared_indexes
 from projector.tables import create_tables
 from shared.postgres import Connection
 
@@ -35,9 +38,9 @@ _VERSION = "SELECT version FROM collections WHERE collection_id = $1"
 _BEARER_OF_NAME = "SELECT collection_id FROM collections WHERE tenant = $1 AND name = $2 AND deleted_at IS NULL"
 
 _INSERT = """
-INSERT INTO collections (collection_id, tenant, name, metric, type, index, month_partitions, embedding_spec,
-                         description, version, position, created_at, updated_at, deleted_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12, $13)
+INSERT INTO collections (collection_id, tenant, name, metric, type, index, month_partitions, metadata_indexes,
+                         embedding_spec, description, version, position, created_at, updated_at, deleted_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $13, $14)
 """
 
 _INSERT_STATE = "INSERT INTO collection_state (collection_id, generation, revision, position) VALUES ($1, $2, $3, $4)"
@@ -45,7 +48,8 @@ _INSERT_STATE = "INSERT INTO collection_state (collection_id, generation, revisi
 _UPDATE = """
 UPDATE collections SET description = CASE WHEN $2 THEN $3 ELSE description END,
     metric = coalesce($4, metric), type = coalesce($5, type), index = coalesce($6, index),
-    month_partitions = coalesce($7, month_partitions), version = $8, position = $9, updated_at = $10
+    month_partitions = coalesce($7, month_partitions), metadata_indexes = coalesce($8, metadata_indexes),
+    version = $9, position = $10, updated_at = $11
 WHERE collection_id = $1
 """
 
@@ -93,6 +97,7 @@ async def apply_collection_event(connection: Connection, recorded: RecordedEvent
                 event.type,
                 None if event.index is None else event.index.model_dump_json(),
                 event.month_partitions,
+                None if event.metadata_indexes is None else _in_order(event.metadata_indexes),
                 recorded.version,
                 recorded.position,
                 recorded.timestamp,
@@ -149,6 +154,7 @@ async def _create(connection: Connection, recorded: RecordedEvent, event: Collec
         event.type,
         event.index.model_dump_json(),
         event.month_partitions,
+        _in_order(event.metadata_indexes),
         event.embedding_spec.model_dump_json(),
         event.description,
         recorded.version,
@@ -167,6 +173,7 @@ async def _create(connection: Connection, recorded: RecordedEvent, event: Collec
     )
     await insert_generation(connection, generation)
     await create_tables(connection, generation)
+    await create_declared_indexes(connection, generation)
 
 
 async def _deletion_before_reuse(
@@ -202,6 +209,11 @@ async def _mark_deleted(connection: Connection, deletion: RecordedEvent) -> None
     await connection.execute(
         _MARK_DELETED, deletion.collection_id, deletion.version, deletion.position, deletion.timestamp
     )
+
+
+def _in_order(indexes: Sequence[MetadataIndexSpec]) -> str:
+    """As JSON, in order of the field."""
+    return orjson.dumps([index.model_dump() for index in sorted(indexes, key=lambda index: index.field)]).decode()
 
 
 def _lock_key(collection_id: UUID) -> int:

@@ -20,7 +20,8 @@ class Facts:
     """`unfinished` is a generation that the upkeep has begun, `failed` one that it had to give up a while ago at most.
     `rows` are counted up to the least number that an index is made from; of an index that is there they are what the
     database estimates. Of month partitions they are those of the fullest that has no index; `partition_is_due`: one has
-    the rows for an IVFFlat index and has none, or has outgrown the one it has."""
+    the rows for an IVFFlat index and has none, or has outgrown the one it has. `differing` is a generation that is
+    written to and whose indexes over metadata are not those that are declared."""
 
     wanted: Shape
     active: Generation
@@ -28,6 +29,7 @@ class Facts:
     failed: Generation | None
     rows: int
     partition_is_due: bool = False
+    differing: Generation | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +67,25 @@ class Discard:
     generation: Generation
 
 
-Due = Nothing | MakeIndex | Rename | Replace | Discard
+@dataclass(frozen=True, slots=True)
+class IndexMetadata:
+    """As its collection declares it, in place."""
+
+    generation: Generation
+
+
+Due = Nothing | MakeIndex | Rename | Replace | Discard | IndexMetadata
 
 
 def decide(facts: Facts, limits: Limits) -> Due:
+    """Tables that are to be replaced get their indexes over metadata when they are made, so those come last."""
+    due = _of_the_tables(facts, limits)
+    if isinstance(due, Nothing) and facts.differing is not None:
+        return IndexMetadata(facts.differing)
+    return due
+
+
+def _of_the_tables(facts: Facts, limits: Limits) -> Due:
     if facts.unfinished is not None and facts.unfinished.shape != facts.wanted:
         return Discard(facts.unfinished)
     if facts.failed is not None and facts.failed.shape == facts.wanted:

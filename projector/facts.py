@@ -8,10 +8,11 @@ from uuid import UUID
 from projector.due import Facts
 from projector.generations import Generation, read_generations, shape_of
 from projector.indexes import has_outgrown, lists_for
+from projector.metadata_indexes import DIFFER_FROM_DECLARED, first_differing
 from projector.settings import ProjectorSettings
 from shared.postgres import Connection
 
-_PERHAPS_DUE = """
+_PERHAPS_DUE = f"""
 SELECT c.collection_id FROM collections c JOIN generations g ON g.collection_id = c.collection_id AND g.state = 'active'
 WHERE c.deleted_at IS NULL AND (
     (c.embedding_spec, c.metric, c.type, c.index, c.month_partitions)
@@ -22,9 +23,13 @@ WHERE c.deleted_at IS NULL AND (
         SELECT FROM generations u
         WHERE u.collection_id = c.collection_id AND u.automatic AND u.state IN ('building', 'ready')
     )
+    OR EXISTS (
+        SELECT FROM generations g
+        WHERE g.collection_id = c.collection_id AND g.state IN ('active', 'kept') AND {DIFFER_FROM_DECLARED}
+    )
 )
 ORDER BY c.collection_id
-"""
+"""  # noqa: S608
 
 _WANTED = """
 SELECT embedding_spec, metric, type, index, month_partitions FROM collections
@@ -69,6 +74,7 @@ async def read_facts(connection: Connection, collection_id: UUID, settings: Proj
     lately = await connection.fetch(_FAILED_LATELY, collection_id, settings.rebuild_retry_seconds)
     failed = {found["generation"] for found in lately}
     rows = await _rows(connection, active, settings)
+    differing = await first_differing(connection, collection_id)
     return Facts(
         wanted=shape_of(row),
         active=active,
@@ -76,6 +82,7 @@ async def read_facts(connection: Connection, collection_id: UUID, settings: Proj
         failed=next((one for one in generations if one.number in failed), None),
         rows=rows.count,
         partition_is_due=rows.partition_is_due,
+        differing=next((one for one in generations if one.number == differing), None),
     )
 
 

@@ -94,9 +94,9 @@ class Span:
         return low, high
 
 
-async def make_partitions(connection: Connection, generation: Generation, created: Iterable[datetime]) -> list[str]:
+async def make_partitions(connection: Connection, generation: Generation, created: Iterable[datetime]) -> list[Month]:
     """Makes the partitions in which vectors lie that were created then, in the caller's transaction; searches go on.
-    Returns the partitions of the embeddings that are new."""
+    Returns the months whose partitions are new."""
     months = {Month.of(moment) for moment in created}
     if not await _missing(connection, generation, months):
         return []
@@ -108,7 +108,7 @@ async def make_partitions(connection: Connection, generation: Generation, create
     missing = await _missing(connection, generation, places)
     if missing:
         await connection.execute("".join(_created(generation, span, month) for month in missing))
-    return [generation.embeddings + month.suffix for month in missing]
+    return missing
 
 
 async def _missing(connection: Connection, generation: Generation, months: Iterable[Month]) -> list[Month]:

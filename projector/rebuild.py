@@ -50,6 +50,7 @@ from projector.generations import (
 )
 from projector.indexing import analyze, make_index
 from projector.loading import prepare, write_load
+from projector.metadata_indexing import index_metadata_of_new
 from projector.parking import without_parked
 from projector.settings import ProjectorSettings
 from projector.suspects import expect_comparable
@@ -139,7 +140,7 @@ async def build(replay: Replay, generation: Generation) -> Generation:
 
 
 async def index(replay: Replay, generation: Generation, *, search_index: bool = True) -> Generation:
-    """Makes the indexes of a generation that `build` has filled; without `search_index`, only that over metadata.
+    """Makes the indexes of a generation that `build` has filled; without `search_index`, only those over metadata.
 
     Raises:
         GenerationGoneError
@@ -153,6 +154,7 @@ async def index(replay: Replay, generation: Generation, *, search_index: bool = 
     made = None
     async with _given_back_when_full(replay, generation):
         await create_metadata_index(connection, generation, settings.index_timeout_seconds)
+        await index_metadata_of_new(connection, generation, settings)
         await expect_comparable(connection, generation, replay.log)
         if search_index and generation.shape.index.kind != "none":
             made = await make_index(connection, generation, settings, concurrently=False)

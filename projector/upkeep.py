@@ -13,7 +13,7 @@ import structlog
 from projector import rebuild
 from projector.checkpoints import Checkpoint, between_batches
 from projector.claims import claimed
-from projector.due import Discard, Due, Limits, MakeIndex, Nothing, Rename, Replace, decide
+from projector.due import Discard, Due, IndexMetadata, Limits, MakeIndex, Nothing, Rename, Replace, decide
 from projector.errors import (
     GenerationGoneError,
     LayoutChangedError,
@@ -33,6 +33,7 @@ from projector.generations import (
     renew_revision,
 )
 from projector.indexing import index_in_place
+from projector.metadata_indexing import MetadataIndexFailedError, index_metadata
 from projector.rebuild import Replay
 from projector.settings import ProjectorSettings
 from projector.snapshots import drop_expired
@@ -88,8 +89,10 @@ class Upkeep:
                 if connection is not None:
                     # Another process may have done it since it was found due.
                     await self._do(connection, collection_id, await self._decide(connection, collection_id))
-        except (GenerationGoneError, asyncpg.UndefinedTableError) as error:
+        except (GenerationGoneError, asyncpg.UndefinedTableError, asyncpg.ForeignKeyViolationError) as error:
             _log.info("the collection was changed meanwhile", collection_id=str(collection_id), error=str(error))
+        except MetadataIndexFailedError as error:
+            self._pause(collection_id, error)
         except (*CONNECTION_LOST, *_TRIED_AGAIN) as error:
             # A lost connection is no reason to try again at once: making an index may be what the server died of.
             self._pause(collection_id, error)
@@ -113,6 +116,8 @@ class Upkeep:
                 pass
             case MakeIndex(generation):
                 await index_in_place(connection, generation, self._settings)
+            case IndexMetadata(generation):
+                await index_metadata(connection, generation, self._settings)
             case Rename(generation, shape):
                 await _rename(connection, generation, shape)
             case Discard(generation):

@@ -20,6 +20,7 @@ from events_schema.vectors import VectorCreated, VectorDeleted, VectorUpdated
 from projector.errors import UnprojectableEventError
 from projector.generations import Generation
 from projector.indexes import index_statement
+from projector.metadata_indexes import index_new_partition
 from projector.partitions import make_partitions
 from shared.postgres import Connection
 from shared.read_model.tables import row_key
@@ -164,10 +165,11 @@ async def write_vectors(connection: Connection, generation: Generation, effects:
 
 
 async def make_partitions_for(connection: Connection, generation: Generation, created: Iterable[datetime]) -> None:
-    """For the months in which vectors were created, with the index that the others have."""
-    for partition in await make_partitions(connection, generation, created):
+    """For the months in which vectors were created, with the indexes that the others have."""
+    for month in await make_partitions(connection, generation, created):
         if generation.indexed and generation.shape.index.kind == "hnsw":
-            await connection.execute(index_statement(partition, generation.shape))
+            await connection.execute(index_statement(generation.embeddings + month.suffix, generation.shape))
+        await index_new_partition(connection, generation, generation.records + month.suffix)
 
 
 async def delete_vectors(connection: Connection, generation: Generation, ids: Sequence[str]) -> None:

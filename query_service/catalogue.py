@@ -10,6 +10,8 @@ from uuid import UUID
 
 from events_schema.collections import IndexSpec, Metric, VectorType
 from events_schema.embedding import EmbeddingSpec
+from shared.read_model.index_states import ready_of
+from shared.read_model.metadata_indexes import MetadataIndexes
 from shared.read_model.tables import embeddings_table, records_table, row_key
 
 
@@ -51,7 +53,8 @@ class LiveCollection:
     """A collection that is not deleted, as its active generation is; that may not yet be what was declared.
 
     `indexed`: the index is there; without it, searches are exact. `lists`: how many an IVFFlat index has. `past`: the
-    tables are not those of the active generation but a snapshot's.
+    tables are not those of the active generation but a snapshot's. `metadata_indexes`: those over fields of the
+    metadata that are there.
     """
 
     collection_id: UUID
@@ -71,6 +74,7 @@ class LiveCollection:
     revision: UUID
     indexed: bool
     lists: int | None
+    metadata_indexes: MetadataIndexes
     declared: Declared
     past: PastMoment | None = None
 
@@ -187,6 +191,7 @@ def _collection(collection_id: UUID, row: Mapping[str, Any]) -> LiveCollection:
         revision=UUID(row["revision"]),
         indexed=row["indexed"],
         lists=row["lists"],
+        metadata_indexes=ready_of(row["metadata_indexes"]),
         declared=Declared(
             metric=row["declared_metric"],
             type=row["declared_type"],

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
@@ -19,6 +20,7 @@ from shared.http.paths import CollectionName
 from shared.http.problems import documented
 from shared.postgres import Connection
 from shared.principal import Permission
+from shared.read_model.index_states import DeclaredIndex, read_declared
 
 _ANY = (
     "malformed-token",
@@ -44,10 +46,10 @@ async def list_collections(
     tenant = service.principal.tenant
     after = "" if cursor is None else cursor["after"]
 
-    async def read(connection: Connection, poll: Poll) -> tuple[list[LiveCollection], list[LiveCollection], Noted]:
+    async def read(connection: Connection, poll: Poll) -> tuple[list[LiveCollection], list[LiveCollection], _Noted]:
         collections = poll.catalogue.of_tenant(tenant)
         rest = [collection for collection in collections if collection.name > after]
-        return collections, rest, await read_noted(connection, rest[: parameters.limit])
+        return collections, rest, await _read_noted(connection, rest[: parameters.limit])
 
     poll, (collections, rest, noted) = await service.bus.survey(demand_of(tokens, parameters), read)
     page = rest[: parameters.limit]
@@ -75,17 +77,31 @@ async def get_collection(
     demand = demand_of(tokens, parameters)
     target = Target(service.principal.tenant, name, demand)
 
-    async def read(connection: Connection, poll: Poll) -> tuple[LiveCollection, int, Noted]:
+    async def read(connection: Connection, poll: Poll) -> tuple[LiveCollection, int, _Noted]:
         collection, parked = resolve(poll, target)
-        return collection, parked, await read_noted(connection, [collection])
+        return collection, parked, await _read_noted(connection, [collection])
 
     poll, (collection, parked, noted) = await service.bus.survey(demand, read)
     document = {**_item(collection, noted, poll), "freshness": service.freshness(poll.snapshot, poll.began, parked)}
     return json_answer(document, etag=collection.version)
 
 
-def _item(collection: LiveCollection, noted: Noted, poll: Poll) -> dict[str, Any]:
-    change = pending_change(collection, noted.get(collection.collection_id, ()), poll.snapshot.low)
+@dataclass(frozen=True, slots=True)
+class _Noted:
+    """What is said of collections beside the poll."""
+
+    generations: Noted
+    indexes: Sequence[DeclaredIndex]
+
+
+async def _read_noted(connection: Connection, collections: Sequence[LiveCollection]) -> _Noted:
+    ids = [collection.collection_id for collection in collections]
+    return _Noted(await read_noted(connection, collections), await read_declared(connection, ids))
+
+
+def _item(collection: LiveCollection, noted: _Noted, poll: Poll) -> dict[str, Any]:
+    generations = noted.generations.get(collection.collection_id, ())
+    change = pending_change(collection, generations, poll.snapshot.low)
     return {
         "name": collection.name,
         "collection_id": str(collection.collection_id),
@@ -94,6 +110,11 @@ def _item(collection: LiveCollection, noted: Noted, poll: Poll) -> dict[str, Any
         "type": collection.declared.type,
         "index": collection.declared.index.model_dump(),
         "month_partitions": collection.declared.month_partitions,
+        "metadata_indexes": [
+            {"field": one.field, "type": one.type, "state": one.state, "reason": one.reason, "since": one.since}
+            for one in noted.indexes
+            if one.collection_id == collection.collection_id
+        ],
         "active": {
             "generation": collection.generation,
             "metric": collection.metric,

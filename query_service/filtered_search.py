@@ -33,6 +33,7 @@ _BROAD = 0.05
 # the filter says about created_at narrows all of it to the partitions in question, the estimate included.
 # The planner knows nothing of the estimate, so each way has its shape: LATERAL … OFFSET 0 is a look-up for each row,
 # and CASE hides the filter from its statistics, which may take it for rare. A way not chosen is not executed.
+# `looked_up` is the filter as it is written for the indexes; checked record by record it costs more.
 STATEMENT = f"""
 WITH checkpoints AS ({{checkpoints}}),
 extent AS MATERIALIZED (
@@ -86,7 +87,7 @@ found AS MATERIALIZED (
 narrow AS (
     SELECT {{key_m}}, e.distance
     FROM (SELECT {{key_f}} FROM {{records}} f
-          WHERE (SELECT scan <> 'index' AND NOT broad FROM found) AND ({{condition}})) m
+          WHERE (SELECT scan <> 'index' AND NOT broad FROM found) AND ({{looked_up}})) m
     CROSS JOIN LATERAL (
         SELECT (e.embedding {{operator}} {{embedding}}) + 0 AS distance
         FROM {{embeddings}} e WHERE {{e_is_m}}{{excluded}} OFFSET 0

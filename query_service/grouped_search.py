@@ -205,7 +205,8 @@ class GroupedSearch:
             "field": bind(jsonpaths.elements(self.field.path), "text"),
             "groups": bind(self.groups, "bigint"),
         }
-        condition = filter_sql(search.filter or EVERYTHING, "f", first=len(values) + 1)
+        wanted = search.filter or EVERYTHING
+        condition = filter_sql(wanted, "f", collection.metadata_indexes, first=len(values) + 1)
         values += condition.values
         return _EXACTLY.format(**parts, condition=condition.condition), values
 

@@ -10,7 +10,7 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from events_schema.collections import IndexSpec, Metric, VectorType
+from events_schema.collections import IndexSpec, MetadataIndexType, Metric, VectorType
 from events_schema.embedding import EmbeddingSpec
 from events_schema.registry import EVENT_TYPES
 from query_service.as_of import Moment
@@ -27,6 +27,7 @@ from shared.http.fields import Name, VectorId, example
 from shared.read_model.dates import RULE, parse_date
 from shared.read_model.fields import InvalidFieldError, MetadataField, parse_metadata_field
 from shared.read_model.filters import InvalidFilterError
+from shared.read_model.index_states import DeclaredIndexState
 from shared.strict_json import JsonValueError, MalformedJsonError, check_text, parse_json
 
 DEFAULT_PAGE = 100
@@ -786,6 +787,17 @@ class PendingChangeItem(BaseModel):
     since: datetime = Field(description="When it failed, got on last, or was asked for.")
 
 
+class MetadataIndexItem(BaseModel):
+    field: str = Field(description="As filters name it.")
+    type: MetadataIndexType
+    state: DeclaredIndexState = Field(
+        description="building: until it is made, filters do without. ready: filters use it. failed: it is tried again "
+        "by itself."
+    )
+    reason: str | None = Field(description="Why it failed, or why the last try did.")
+    since: datetime = Field(description="When it was made, failed, or was begun or asked for.")
+
+
 class CollectionItem(BaseModel):
     name: str
     collection_id: UUID
@@ -794,6 +806,9 @@ class CollectionItem(BaseModel):
     type: VectorType
     index: IndexSpec
     month_partitions: bool = Field(description="The tables are divided by the month in which vectors were created.")
+    metadata_indexes: list[MetadataIndexItem] = Field(
+        description="Indexes over fields of the metadata, as they were asked for, and what has become of each."
+    )
     active: ActiveGenerationItem
     change: PendingChangeItem | None = Field(description="Null: the tables are what the collection is to be.")
     model: str | None
@@ -813,6 +828,9 @@ COLLECTION_EXAMPLE = {
     "type": "vector",
     "index": {"kind": "hnsw", "m": 16, "ef_construction": 64},
     "month_partitions": False,
+    "metadata_indexes": [
+        {"field": "price", "type": "number", "state": "ready", "reason": None, "since": "2026-01-05T08:31:02.345678Z"}
+    ],
     "active": {
         "generation": 1,
         "metric": "cosine",

@@ -12,6 +12,7 @@ import orjson
 
 from query_service.catalogue import Catalogue
 from shared.postgres import SERVER_STARTED, Connection
+from shared.read_model.index_states import READY
 from shared.read_model.snapshot import Snapshot, snapshot_of
 from shared.read_model.tables import PROJECTION
 
@@ -28,7 +29,8 @@ changed AS (
            c.deleted_at, c.metric AS declared_metric, c.type AS declared_type, c.index AS declared_index,
            c.embedding_spec AS declared_embedding_spec,
            c.month_partitions AS declared_month_partitions, s.generation, s.revision,
-           g.metric, g.type, g.index, g.embedding_spec, g.month_partitions, g.indexed, g.lists
+           g.metric, g.type, g.index, g.embedding_spec, g.month_partitions, g.indexed, g.lists,
+           {READY.format(generation="s")} AS metadata_indexes
     FROM collections c
     LEFT JOIN collection_state s USING (collection_id)
     LEFT JOIN generations g USING (collection_id, generation)

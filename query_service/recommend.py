@@ -205,8 +205,9 @@ def _best_score(
         "f_is_e": key.same("f", "e"),
         "r_is_nearest": key.same("r", "nearest"),
     }
-    condition = filter_sql(search.filter or EVERYTHING, "f", first=len(values) + 1)
+    wanted = search.filter or EVERYTHING
+    condition = filter_sql(wanted, "f", collection.metadata_indexes, first=len(values) + 1)
     values += condition.values
-    dated = filter_sql(dated_filter(collection, search.filter or EVERYTHING), "e", first=len(values) + 1)
+    dated = filter_sql(dated_filter(collection, wanted), "e", first=len(values) + 1)
     values += dated.values
     return _BEST_SCORE.format(**parts, condition=condition.condition, e_is_dated=dated.condition), values

@@ -66,7 +66,7 @@ class CountVectors:
     filter: Filter | None
 
     async def read(self, connection: Connection, collection: LiveCollection) -> Reading[int]:
-        filtered = filter_sql(self.filter or EVERYTHING, "r")
+        filtered = filter_sql(self.filter or EVERYTHING, "r", collection.metadata_indexes)
         sql = _COUNT.format(checkpoints=CHECKPOINTS, records=collection.records, condition=filtered.condition)
         row = await connection.fetchrow(sql, *filtered.values)
         assert row is not None

@@ -114,7 +114,8 @@ class ScrollVectors:
             "page_order": self._order("v."),
             "rows": bind(self.limit + 1, "bigint"),
         }
-        condition = filter_sql(self.filter or EVERYTHING, "r", first=len(values) + 1)
+        wanted = self.filter or EVERYTHING
+        condition = filter_sql(wanted, "r", collection.metadata_indexes, first=len(values) + 1)
         return _PAGE.format(**parts, condition=condition.condition), [*values, *condition.values]
 
     @property

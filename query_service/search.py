@@ -232,7 +232,10 @@ class SearchVectors:
         if self._filter is not None:
             condition = filter_sql(self._filter, "f", first=len(values) + 1)
             values += condition.values
-            by_index = filter_sql(indexed_part(self._filter), "f", first=len(values) + 1)
+            indexes = collection.metadata_indexes
+            looked_up = filter_sql(self._filter, "f", indexes, first=len(values) + 1)
+            values += looked_up.values
+            by_index = filter_sql(indexed_part(self._filter, indexes), "f", first=len(values) + 1)
             values += by_index.values
             dated = {}
             within = dated_filter(collection, self._filter)
@@ -243,6 +246,7 @@ class SearchVectors:
             sql = filtered_search.STATEMENT.format(
                 **parts,
                 condition=condition.condition,
+                looked_up=looked_up.condition,
                 by_index=by_index.condition,
                 e_is_dated=dated["e"],
                 f_is_dated=dated["f"],

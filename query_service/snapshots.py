@@ -11,6 +11,7 @@ from typing import Any, Generic, Literal
 from uuid import UUID
 
 import asyncpg
+import orjson
 
 from events_schema.collections import IndexSpec
 from events_schema.embedding import EmbeddingSpec
@@ -18,18 +19,21 @@ from query_service.catalogue import Declared, LiveCollection, PastMoment
 from query_service.errors import SnapshotGoneError, SnapshotNotReadyError
 from query_service.queries import Query
 from shared.postgres import Connection
+from shared.read_model.index_states import READY, ready_of
+from shared.read_model.metadata_indexes import MetadataIndexes
 from shared.read_model.snapshot import FoundT, Reading, one_snapshot
 
 MAX_SNAPSHOTS = 1_000
 
-_READ = """
+_READ = f"""
 SELECT snapshot_name, until_position, until_time, created_at, expires_at, state, checked ->> 'passed' AS passed, reason,
        generation, revision, embedding_spec, metric, type, index, month_partitions, indexed, lists,
-       (SELECT min(position) FROM unnest(checkpoints) AS c(position)) AS position
-FROM generations
+       (SELECT min(position) FROM unnest(checkpoints) AS c(position)) AS position,
+       {READY.format(generation="g")} AS metadata_indexes
+FROM generations g
 WHERE collection_id = $1 AND snapshot_name IS NOT NULL AND expires_at > clock_timestamp()
 ORDER BY until_position, generation LIMIT $2
-"""
+"""  # noqa: S608
 
 _IS_THERE = """
 SELECT EXISTS (
@@ -57,6 +61,7 @@ class CollectionSnapshot:
     shape: Declared
     indexed: bool
     lists: int | None
+    metadata_indexes: MetadataIndexes
 
     def of(self, collection: LiveCollection) -> LiveCollection:
         """The collection as it was then: these tables.
@@ -77,6 +82,7 @@ class CollectionSnapshot:
             revision=self.revision,
             indexed=self.indexed,
             lists=self.lists,
+            metadata_indexes=self.metadata_indexes,
             past=self.moment,
         )
 
@@ -125,6 +131,7 @@ def _snapshot(row: asyncpg.Record | Any) -> CollectionSnapshot:
         ),
         row["indexed"],
         row["lists"],
+        ready_of(orjson.loads(row["metadata_indexes"])),
     )
 
 

@@ -11,6 +11,7 @@ from aindusdb.client.embeddings import AnsweredEmbedding, Float32Array, decode_e
 
 Metric = Literal["cosine", "l2", "ip"]
 VectorType = Literal["vector", "halfvec"]
+MetadataIndexType = Literal["string", "number", "boolean", "date"]
 Part = str
 """What a read may answer of a vector: content, metadata, embedding, or a field of the metadata (`metadata.lang`)."""
 EventPart = Literal["content", "metadata", "embedding"]
@@ -56,6 +57,17 @@ class CollectionIndex(Answer):
     lists: int | None = None
 
 
+class MetadataIndex(Answer):
+    """An index over a field of the metadata. `state`: building, ready or failed, for a `reason`; None in the answer to
+    a write, which only says what was asked for."""
+
+    field: str
+    type: MetadataIndexType
+    state: Literal["building", "ready", "failed"] | None = None
+    reason: str | None = None
+    since: datetime | None = None
+
+
 class ActiveGeneration(Answer):
     """What searches read; without its index they are exact. `lists`: of its IVFFlat index."""
 
@@ -91,6 +103,7 @@ class DescribedCollection(Answer):
     type: VectorType
     index: CollectionIndex
     month_partitions: bool
+    metadata_indexes: list[MetadataIndex] = []
     model: str | None = None
     provider: str = "client"
     """What embeds its texts; `client`: the embeddings are brought."""

@@ -11,9 +11,19 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from aindusdb.client import Client, Collection, DescribedCollection
+from aindusdb.client import UNSET, Client, Collection, DescribedCollection, MetadataIndex
 from aindusdb.commands.output import JsonOption, UrlOption, print_json, printable, refusals, service_url, shortened
 
+INDEX_TYPES = ("string", "number", "boolean", "date")
+
+MetadataIndexOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--metadata-index",
+        metavar="FIELD:TYPE",
+        help=f"An index over a field of the metadata: its name and {', '.join(INDEX_TYPES)}. Repeat it for several.",
+    ),
+]
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The collection's name.")]
 
 
@@ -72,6 +82,7 @@ def register(app: typer.Typer) -> None:
         m: Annotated[int | None, typer.Option("--m", help="hnsw: neighbours of a node.")] = None,
         ef_construction: Annotated[int | None, typer.Option(help="hnsw: candidates while building.")] = None,
         lists: Annotated[int | None, typer.Option(help="ivfflat: lists.")] = None,
+        metadata_index: MetadataIndexOption = None,
         description: Annotated[str | None, typer.Option(help="What it is for.")] = None,
         url: UrlOption = None,
         as_json: JsonOption = False,
@@ -84,6 +95,7 @@ def register(app: typer.Typer) -> None:
             "metric": metric.value,
             "type": type_.value,
             "index": {"kind": index.value, **_given(parameters)},
+            "metadata_indexes": None if metadata_index is None else _parsed(metadata_index),
             "description": description,
         }
         with refusals(), Client(service_url(url)) as client:
@@ -95,14 +107,25 @@ def register(app: typer.Typer) -> None:
         name: NameArgument,
         description: Annotated[str | None, typer.Option(help="What it is for.")] = None,
         no_description: Annotated[bool, typer.Option("--no-description", help="Remove the description.")] = False,
+        metadata_index: MetadataIndexOption = None,
+        no_metadata_indexes: Annotated[
+            bool, typer.Option("--no-metadata-indexes", help="Drop all indexes over fields of the metadata.")
+        ] = False,
         url: UrlOption = None,
         as_json: JsonOption = False,
     ) -> None:
-        """Change a collection's description."""
-        if (description is None) != no_description:
+        """Change a collection's description, or its indexes over metadata: those given are all that there are to be."""
+        if description is not None and no_description:
             raise typer.BadParameter("give one of --description and --no-description", param_hint="--description")
+        if metadata_index and no_metadata_indexes:
+            both = "give one of --metadata-index and --no-metadata-indexes"
+            raise typer.BadParameter(both, param_hint="--metadata-index")
+        if description is None and not (no_description or metadata_index or no_metadata_indexes):
+            raise typer.BadParameter("say what is to be changed", param_hint="--description or --metadata-index")
+        indexes = _parsed(metadata_index or []) if metadata_index or no_metadata_indexes else None
+        described = UNSET if description is None and not no_description else description
         with refusals(), Client(service_url(url)) as client:
-            updated = client.update_collection(name, description=description)
+            updated = client.update_collection(name, description=described, metadata_indexes=indexes)
         _show(updated, as_json)
 
     @group.command()
@@ -121,19 +144,46 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in options.items() if value is not None}
 
 
+def _parsed(indexes: list[str]) -> list[dict[str, str]]:
+    """
+    Raises:
+        typer.BadParameter
+    """
+    parsed: list[dict[str, str]] = []
+    for given in indexes:
+        field, _, type_ = given.rpartition(":")
+        if not field or type_ not in INDEX_TYPES:
+            expected = f"{given!r} is no name of a field, a colon and one of {', '.join(INDEX_TYPES)}"
+            raise typer.BadParameter(expected, param_hint="--metadata-index")
+        parsed.append({"field": field, "type": type_})
+    return parsed
+
+
 def _show(collection: DescribedCollection, as_json: bool) -> None:
     if as_json:
         print_json(collection.model_dump(mode="json"))
         return
     table = Table(box=None, show_header=False, pad_edge=False)
     for key, value in collection.model_dump(mode="json", exclude_none=True, exclude={"freshness"}).items():
-        shown = _index_text(collection) if key == "index" else printable(_text(value))
-        table.add_row(Text(key, style="dim"), Text(shown, overflow="fold"))
+        match key:
+            case "index":
+                shown = _index_text(collection)
+            case "metadata_indexes":
+                shown = "\n".join(map(_metadata_index_text, collection.metadata_indexes))
+            case _:
+                shown = printable(_text(value))
+        if shown:
+            table.add_row(Text(key, style="dim"), Text(shown, overflow="fold"))
     Console(highlight=False).print(table)
 
 
 def _text(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else str(value)
+
+
+def _metadata_index_text(index: MetadataIndex) -> str:
+    said = [f"{index.field}: {index.type}", index.state, index.reason]
+    return printable(", ".join(one for one in said if one is not None))
 
 
 def _print_table(collections: list[Collection]) -> None:

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from aindusdb.commands.output import printable
 from aindusdb.local_stack.errors import LocalExtraMissingError, StackError
 
 if TYPE_CHECKING:
@@ -167,6 +168,10 @@ def _print(report: StackReport) -> None:
             f"Log at {log['head_position']:,}, read model at {log['watermark']:,}: "
             f"{log['lag_events']:,} events and {log['lag_seconds']:.1f} s behind, {log['parked_events']:,} parked"
         )
+    for index in report.metadata_indexes:
+        said = f"{index['state']}: {index['reason']}" if index["reason"] else index["state"]
+        where = f"Index over {index['field']} ({index['type']}) of {index['collection']}"
+        console.print(Text(printable(f"{where} is {said}")), soft_wrap=True)
     if report.relay is not None:
         console.print(f"Topic filled up to {report.relay['position']:,}: {report.relay['backlog']:,} events wait")
 

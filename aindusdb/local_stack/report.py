@@ -18,6 +18,9 @@ from aindusdb.local_stack.processes import NotReadyError, is_alive
 from aindusdb.local_stack.services import http_probe
 from aindusdb.local_stack.state import ProcessRecord, StackState, read_state
 
+MAX_METADATA_INDEXES = 20
+"""So many that are not ready are shown."""
+
 
 @dataclass(frozen=True, slots=True)
 class ProcessReport:
@@ -46,6 +49,8 @@ class StackReport:
     """Why `log` is missing."""
     relay: dict[str, Any] | None
     """The fields of `command_service.relay_lease.RelayStatus` and its backlog; None without Kafka."""
+    metadata_indexes: tuple[dict[str, Any], ...]
+    """Those that are not ready, each with the fields of `shared.read_model.index_states.DeclaredIndex`."""
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -59,6 +64,7 @@ async def read_report(folder: DataFolder) -> StackReport:
         processes = await asyncio.gather(*(_process_report(record, http) for record in state.processes))
     log, log_error = await _read_log(state)
     relay = await _read_relay(state) if log is not None and state.kafka_bootstrap else None
+    metadata_indexes = await _read_metadata_indexes(state) if log is not None else ()
     return StackReport(
         running=True,
         phase=state.phase,
@@ -69,6 +75,7 @@ async def read_report(folder: DataFolder) -> StackReport:
         log=log,
         log_error=log_error,
         relay=relay,
+        metadata_indexes=metadata_indexes,
     )
 
 
@@ -83,6 +90,7 @@ def _not_running(root: Path) -> StackReport:
         log=None,
         log_error=None,
         relay=None,
+        metadata_indexes=(),
     )
 
 
@@ -128,6 +136,23 @@ async def _read_log(state: StackState) -> tuple[dict[str, Any] | None, str | Non
         return asdict(await read_status(state.events_dsn, state.read_dsn)), None
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
         return None, str(error) or type(error).__name__
+
+
+async def _read_metadata_indexes(state: StackState) -> tuple[dict[str, Any], ...]:
+    from shared.postgres import connect_uncached
+    from shared.read_model.index_states import read_not_ready
+
+    try:
+        read = await connect_uncached(state.read_dsn, timeout_seconds=5, command_timeout_seconds=10)
+        try:
+            found = await read_not_ready(read, MAX_METADATA_INDEXES)
+        finally:
+            await read.close()
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
+        return ()
+    return tuple(
+        {**asdict(one), "collection_id": str(one.collection_id), "since": one.since.isoformat()} for one in found
+    )
 
 
 async def _read_relay(state: StackState) -> dict[str, Any] | None:

@@ -23,6 +23,7 @@ from events_schema.collections import (
     CollectionEvent,
     CollectionUpdated,
     IndexSpec,
+    MetadataIndexSpec,
     Metric,
     VectorType,
 )
@@ -44,6 +45,7 @@ class Collection:
     description: str | None
     created_at: datetime
     month_partitions: bool = False
+    metadata_indexes: tuple[MetadataIndexSpec, ...] = ()
     restores: UUID | None = None
     """The deleted collection that it took the place of."""
 
@@ -141,8 +143,9 @@ def _created(command: CreateCollection) -> CollectionCreated:
         index=command.index,
         embedding_spec=command.embedding_spec,
         description=command.description,
-        # Software that does not know the field reads events that do not need it.
+        # Software that does not know a field reads events that do not need it.
         **({"month_partitions": True} if command.month_partitions else {}),
+        **({"metadata_indexes": command.metadata_indexes} if command.metadata_indexes else {}),
         **({} if command.restores is None else {"restores": command.restores}),
     )
 
@@ -158,5 +161,6 @@ def _collection(event: CollectionCreated, created_at: datetime) -> Collection:
         description=event.description,
         created_at=created_at,
         month_partitions=event.month_partitions,
+        metadata_indexes=event.metadata_indexes,
         restores=event.restores,
     )

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from events_schema.base import EventMetadata
-from events_schema.collections import IndexSpec, Metric, VectorType
+from events_schema.collections import IndexSpec, MetadataIndexSpec, Metric, VectorType
 from events_schema.embedding import EmbeddingSpec
 from events_schema.streams import vector_stream
 from events_schema.vectors import VectorCreated
@@ -43,6 +43,7 @@ class CreateCollection:
     embedding_spec: EmbeddingSpec
     description: str | None = None
     month_partitions: bool = False
+    metadata_indexes: tuple[MetadataIndexSpec, ...] = ()
     restores: UUID | None = None
     """The deleted collection that this one takes the place of."""
 

@@ -9,6 +9,7 @@ from sqlalchemy.dialects.postgresql.asyncpg import dialect
 
 from shared.read_model.conditions import Filter
 from shared.read_model.filter_compiler import compile_filter
+from shared.read_model.metadata_indexes import NO_INDEXES, MetadataIndexes
 
 # Parameters by name, so that they can be numbered from where the statement's others end.
 _ASYNCPG = dialect(paramstyle="pyformat")  # type: ignore[no-untyped-call]
@@ -22,8 +23,8 @@ class FilterSql:
     values: tuple[Any, ...]
 
 
-def filter_sql(parsed: Filter, table: str, *, first: int = 1) -> FilterSql:
+def filter_sql(parsed: Filter, table: str, indexes: MetadataIndexes = NO_INDEXES, *, first: int = 1) -> FilterSql:
     """`table` is the records table's name within the statement."""
-    compiled = compile_filter(parsed, table).compile(dialect=_ASYNCPG)
+    compiled = compile_filter(parsed, table, indexes).compile(dialect=_ASYNCPG)
     names = {name: f"${number}" for number, name in enumerate(compiled.params, start=first)}
     return FilterSql(str(compiled) % names, tuple(compiled.params.values()))

@@ -20,13 +20,15 @@ from shared.read_model.conditions import (
     Not,
 )
 from shared.read_model.fields import SystemField
+from shared.read_model.metadata_indexes import NO_INDEXES, MetadataIndexes, index_for
 
-_Leaf = IsOneOf | Compares | HoldsAll
+_Leaf = IsOneOf | Compares | HoldsAll | IsLike
 
 
-def indexed_part(parsed: Filter) -> Filter:
-    """What indexes answer, and what holds wherever `parsed` does; `EVERYTHING` if there is nothing narrower."""
-    return _part(parsed, _is_indexed)
+def indexed_part(parsed: Filter, indexes: MetadataIndexes = NO_INDEXES) -> Filter:
+    """What indexes answer, those over single fields of the metadata included, and what holds wherever `parsed` does;
+    `EVERYTHING` if there is nothing narrower."""
+    return _part(parsed, lambda one: index_for(one, indexes) is not None or _is_indexed(one))
 
 
 def dated_part(parsed: Filter) -> Filter:
@@ -42,9 +44,9 @@ def _part(parsed: Filter, is_answered: Callable[[_Leaf], bool]) -> Filter:
         case AnyOf():
             parts = tuple(_part(one, is_answered) for one in parsed.conditions)
             return EVERYTHING if EVERYTHING in parts else AnyOf(parts)
-        case IsOneOf() | Compares() | HoldsAll():
+        case IsOneOf() | Compares() | HoldsAll() | IsLike():
             return parsed if is_answered(parsed) else EVERYTHING
-        case Not() | Exists() | IsLike():
+        case Not() | Exists():
             return EVERYTHING
         case _:
             assert_never(parsed)
@@ -54,6 +56,8 @@ def _is_indexed(parsed: _Leaf) -> bool:
     match parsed:
         case HoldsAll():
             return True
+        case IsLike():
+            return False
         case Compares():
             return parsed.field is SystemField.ID
         case IsOneOf():

@@ -65,6 +65,11 @@ def test_a_collection_is_described_anew(stack: StackUnderTest) -> None:
     assert "second" in run("update", "described", "--description", "second").stdout
     assert json.loads(run("update", "described", "--no-description", "--json").stdout)["version"] == 3
     assert run("update", "described").returncode == 2
+    assert run("update", "described", "--metadata-index", "price").returncode == 2
+    indexed = json.loads(run("update", "described", "--metadata-index", "price:number", "--json").stdout)
+    assert (indexed["metadata_indexes"][0]["field"], indexed["version"]) == ("price", 4)
+    assert "price: number" in run("show", "described").stdout
+    assert json.loads(run("update", "described", "--no-metadata-indexes", "--json").stdout)["metadata_indexes"] == []
     assert run("update", "absent", "--no-description").stderr == "there is no collection 'absent'\n"
 
 

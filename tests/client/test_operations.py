@@ -51,6 +51,7 @@ _KIND: dict[str, Any] = {
     "type": "halfvec",
     "index": {"kind": "none"},
     "month_partitions": True,
+    "metadata_indexes": [{"field": "price", "type": "number"}],
     "description": "new",
 }
 

@@ -60,6 +60,58 @@ async def test_partitions_by_month_are_asked_for_switched_on_and_off_and_brought
     assert (await _last_event(log))[1]["month_partitions"] is True
 
 
+async def test_indexes_over_metadata_are_declared_changed_dropped_and_brought_back(
+    service: httpx.AsyncClient, log: Log
+) -> None:
+    price, name = {"field": "price", "type": "number"}, {"field": "author.name", "type": "string"}
+    plain = await _create(service, "without")
+    assert "metadata_indexes" not in (await _last_event(log))[1]  # older software can read it
+    assert (await service.patch(plain, json={"metadata_indexes": [price]})).json()["metadata_indexes"] == [price]
+    indexed = await _create(service, "with", metadata_indexes=[price, name])
+    assert (await _last_event(log))[1]["metadata_indexes"] == [name, price]
+    again = (await service.patch(indexed, json={"metadata_indexes": [name, price]})).json()
+    assert (again["version"], again["metadata_indexes"]) == (1, [name, price])
+    deleted = (await service.delete(indexed)).json()
+    await service.post(f"{indexed}/restore", json={"collection_id": deleted["collection_id"]})
+    assert (await _last_event(log))[1]["metadata_indexes"] == [name, price]
+    assert (await service.patch(indexed, json={"metadata_indexes": []})).json()["metadata_indexes"] == []
+    assert await _last_event(log) == ("CollectionUpdated", {"metadata_indexes": []})
+
+
+def _indexes(*fields: Any) -> dict[str, Any]:
+    return {"metadata_indexes": [{"field": field, "type": "number"} for field in fields]}
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        (_indexes("price", ""), "/metadata_indexes/1/field"),
+        (_indexes("a..b"), "/metadata_indexes/0/field"),
+        (_indexes("$id"), "/metadata_indexes/0/field"),
+        (_indexes("a\\b"), "/metadata_indexes/0/field"),
+        (_indexes("a\0"), "/metadata_indexes/0/field"),
+        (_indexes("a.b.c.d.e.f.g.h.i"), "/metadata_indexes/0/field"),
+        (_indexes("x" * 256), "/metadata_indexes/0/field"),
+        (_indexes("a", "b", "a"), "/metadata_indexes/2/field"),
+        (_indexes("a$b", "a\\$b"), "/metadata_indexes/1/field"),
+        (_indexes(*map(str, range(17))), "/metadata_indexes"),
+        ({"metadata_indexes": [{"field": "a", "type": "text"}]}, "/metadata_indexes/0/type"),
+        ({"metadata_indexes": [{"field": "a"}]}, "/metadata_indexes/0/type"),
+        ({"metadata_indexes": None}, "/metadata_indexes"),
+    ],
+)
+async def test_a_bad_index_over_metadata_is_refused_by_field_at_creation_and_by_patch(
+    service: httpx.AsyncClient, body: dict[str, Any], pointer: str
+) -> None:
+    collection = await _create(service, f"unindexed-{hash(str(body)) % 10_000}")
+    for answer in (
+        await service.patch(collection, json=body),
+        await service.post(API, json={"name": "refused", "dimension": 3, **body}),
+    ):
+        assert (answer.status_code, answer.json()["type"]) == (422, "/problems/validation"), answer.text
+        assert answer.json()["errors"][0]["pointer"] == pointer
+
+
 @pytest.mark.parametrize(
     ("body", "pointer"),
     [

@@ -19,6 +19,7 @@ from events_schema.collections import (
     CollectionDeleted,
     CollectionUpdated,
     IndexSpec,
+    MetadataIndexSpec,
     Metric,
     VectorType,
 )
@@ -113,6 +114,7 @@ class LogWriter:
         metric: Metric = "cosine",
         type: VectorType = "vector",  # noqa: A002
         index: IndexSpec | None = None,
+        metadata_indexes: Sequence[MetadataIndexSpec] = (),
     ) -> NewCollection:
         collection = NewCollection(name, EmbeddingSpec(provider="client", model=None, dimension=dimension))
         await self.collection_event(
@@ -126,6 +128,7 @@ class LogWriter:
                 embedding_spec=collection.spec,
                 description=None,
                 month_partitions=self.month_partitions,
+                metadata_indexes=tuple(metadata_indexes),
             ),
         )
         return collection

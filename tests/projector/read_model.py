@@ -180,5 +180,5 @@ async def empty(connection: asyncpg.Connection) -> None:
         await connection.execute(f"DROP TABLE {row[0]}")
     await connection.execute(
         """TRUNCATE projection_checkpoints, collections, collection_state, collection_changes, parked_events,
-           retired_tables, generations, aliases"""
+           retired_tables, generations, metadata_indexes, aliases"""
     )

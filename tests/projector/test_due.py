@@ -10,7 +10,7 @@ import pytest
 
 from events_schema.collections import IndexKind, IndexSpec
 from events_schema.embedding import EmbeddingSpec
-from projector.due import Discard, Due, Facts, Limits, MakeIndex, Nothing, Rename, Replace, decide
+from projector.due import Discard, Due, Facts, IndexMetadata, Limits, MakeIndex, Nothing, Rename, Replace, decide
 from projector.generations import Generation, Shape
 
 LIMITS = Limits(ivfflat_min_rows=100)
@@ -63,6 +63,14 @@ BEGUN = made(shape("none"), "building", 2)
         (
             shape(metric="ip"), made(shape()), {"failed": replace(BEGUN, state="stale")},
             Replace(shape(metric="ip"), search_index=True),
+        ),
+        # Indexes over metadata, when nothing else is to be done to the tables.
+        (shape(), made(shape()), {"differing": LISTED}, IndexMetadata(LISTED)),
+        (shape("ivfflat"), UNLISTED, {"differing": UNLISTED, "rows": 100}, MakeIndex(UNLISTED)),
+        (shape("none"), made(shape()), {"differing": LISTED}, Replace(shape("none"), search_index=False)),
+        (
+            shape("none"), made(shape()), {"failed": replace(BEGUN, state="stale"), "differing": LISTED},
+            IndexMetadata(LISTED),
         ),
     ],
 )  # fmt: skip

@@ -106,7 +106,7 @@ async def test_two_who_meet_a_month_at_once_make_its_partition_once(
     generation = await _generation(projection, articles)
     moments = [datetime.now(UTC) + timedelta(days=31 * months) for months in range(5)]
 
-    async def make() -> list[str]:
+    async def make() -> list[Month]:
         async with connected(projection.databases.read_dsn) as connection, connection.transaction():
             made = await make_partitions(connection, generation, moments)
             await asyncio.sleep(0.05)
@@ -114,7 +114,8 @@ async def test_two_who_meet_a_month_at_once_make_its_partition_once(
 
     made = await asyncio.gather(make(), make(), make())
     assert sorted(map(len, made)) == [0, 0, 5]
-    assert await tables_of_embeddings(projection.read, generation) == [table for tables in made for table in tables]
+    tables = [generation.embeddings + month.suffix for months in made for month in months]
+    assert await tables_of_embeddings(projection.read, generation) == tables
 
 
 async def test_a_search_under_way_does_not_hold_up_a_new_month(projection: Projection, by_month: LogWriter) -> None:

@@ -14,11 +14,12 @@ import orjson
 from pgvector import HalfVector, Vector
 from pgvector.asyncpg import register_vector
 
-from events_schema.collections import IndexKind, IndexSpec, Metric, VectorType
+from events_schema.collections import IndexKind, IndexSpec, MetadataIndexType, Metric, VectorType
 from events_schema.embedding import EmbeddingSpec, Float32Array
 from projector.generations import COLUMNS, Generation, Shape, generation_of, insert_generation
 from projector.indexes import index_statement
 from projector.indexing import tables_of_embeddings
+from projector.metadata_indexes import create_declared_indexes, index_new_partition
 from projector.partitions import make_partitions
 from projector.tables import create_tables
 from shared.read_model.tables import PROJECTION, embeddings_table, records_table
@@ -76,6 +77,7 @@ class ReadModel:
         provider: str = "client",
         model: str | None = None,
         month_partitions: bool = False,
+        metadata_indexes: Mapping[str, MetadataIndexType] | None = None,
     ) -> UUID:
         collection_id = uuid4()
         spec = EmbeddingSpec(provider=provider, model=model, dimension=dimension)
@@ -87,8 +89,8 @@ class ReadModel:
             await insert_generation(self.connection, generation)
             await self.connection.execute(
                 "INSERT INTO collections (collection_id, tenant, name, metric, type, index, embedding_spec, version,"
-                " position, created_at, updated_at, month_partitions)"
-                " VALUES ($1, $2, $3, $4, $5, $6, $7, 1, $8, $9, $9, $10)",
+                " position, created_at, updated_at, month_partitions, metadata_indexes)"
+                " VALUES ($1, $2, $3, $4, $5, $6, $7, 1, $8, $9, $9, $10, $11)",
                 collection_id,
                 tenant,
                 name,
@@ -99,7 +101,11 @@ class ReadModel:
                 position,
                 datetime.now(UTC) - _MONTHS * _MONTH,
                 month_partitions,
+                orjson.dumps(
+                    [{"field": name, "type": of} for name, of in sorted((metadata_indexes or {}).items())]
+                ).decode(),
             )
+            await create_declared_indexes(self.connection, generation)
             await self.connection.execute(
                 "INSERT INTO collection_state VALUES ($1, 1, $2, $3)", collection_id, uuid4(), position
             )
@@ -161,9 +167,11 @@ class ReadModel:
 
     async def _make_partitions(self, generation: Generation, created: Sequence[datetime]) -> None:
         if generation.shape.month_partitions:
-            for table in await make_partitions(self.connection, generation, created):
+            for month in await make_partitions(self.connection, generation, created):
                 if generation.indexed:
-                    await self.connection.execute(index_statement(table, generation.shape))
+                    embeddings = generation.embeddings + month.suffix
+                    await self.connection.execute(index_statement(embeddings, generation.shape))
+                await index_new_partition(self.connection, generation, generation.records + month.suffix)
 
     async def _record_change(self, collection_id: UUID) -> None:
         await self.connection.execute(

@@ -12,8 +12,11 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
-from events_schema.collections import IndexSpec
+from events_schema.collections import IndexSpec, MetadataIndexSpec
 from projector.retirement import drop_retired_tables
+from shared.read_model.index_states import read_not_ready
+from shared.read_model.metadata_indexes import index_of
+from shared.read_model.tables import records_table
 from tests.projector.log_writer import LogWriter, NewCollection
 from tests.projector.projecting import Projection, projector_settings, running_consumer, running_upkeep, until
 from tests.query.conftest import running_service
@@ -180,3 +183,47 @@ async def test_a_change_that_nobody_can_begin_says_why(projection: Projection, m
             return change.get("state") == "waiting" and "AINDUSDB_READ_DIRECT_DSN" in (change["reason"] or "")
 
         await until(told, "nobody says why the change waits")
+
+
+async def test_a_collection_says_what_has_become_of_its_indexes_over_metadata(
+    projection: Projection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = LogWriter(projection.log)
+    articles = await log.create_collection()
+    for number in range(30):
+        await log.create(articles, f"v{number}", metadata={"price": number})
+    price = MetadataIndexSpec(field="price", type="number")
+    await log.change_collection(articles, metadata_indexes=(price,))
+    monkeypatch.setattr("projector.upkeep._FIRST_RETRY_SECONDS", 0.1)
+    monkeypatch.setattr("projector.upkeep._LAST_RETRY_SECONDS", 0.1)
+    name = index_of(price).name(records_table(articles.collection_id, 1))
+    # What bears the name of the index keeps it from being made.
+    await projection.read.execute(f"CREATE TABLE {name} ()")
+    chosen = projector_settings(projection.databases)
+    async with running_consumer(chosen), running_service(projection.databases.read_reader_dsn) as client:
+
+        async def says(state: str) -> dict[str, Any] | None:
+            shown = (await client.get(f"/api/v1/collections/{articles.name}")).json()
+            [listed] = (await client.get("/api/v1/collections")).json().get("items") or [{}]
+            found = [one for one in shown.get("metadata_indexes", ()) if one["state"] == state]
+            assert shown.get("change") is None
+            return found[0] if found and listed["metadata_indexes"] else None
+
+        async def count() -> tuple[int, bool]:
+            body = {"filter": {"price": {"$gte": 20}}}
+            answer = (await client.post(f"/api/v1/collections/{articles.name}/vectors/count", json=body)).json()
+            return answer["count"], answer["exact"]
+
+        await until(lambda: says("building"), "nobody says that it is to be made")
+        assert [one.state for one in await read_not_ready(projection.read, 5)] == ["building"]
+        async with running_upkeep(chosen):
+            await until(lambda: says("failed"), "nobody says that it failed")
+            assert f'"{name}" already exists' in ((await says("failed")) or {})["reason"]
+            assert await count() == (10, True)
+            [failed] = await read_not_ready(projection.read, 5)
+            assert (failed.collection, failed.field) == (articles.name, "price")
+            await projection.read.execute(f"DROP TABLE {name}")
+            await until(lambda: says("ready"), "nobody says that it is there")
+            assert ((await says("ready")) or {})["reason"] is None
+        assert await read_not_ready(projection.read, 5) == []
+        assert await count() == (10, True)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from aindusdb.client.calls import PREFIX, UNSET, Call, Unset, collection_path, given, reading, writing
@@ -84,13 +84,14 @@ class CollectionCalls(Asking):
         type: VectorType | None = None,
         index: Mapping[str, Any] | None = None,
         month_partitions: bool | None = None,
+        metadata_indexes: Sequence[Mapping[str, Any]] | None = None,
         model: str | None = None,
         description: str | None = None,
         idempotency_key: str | None = None,
     ) -> CreatedCollection:
         """With the service's model, or with neither model nor dimension, the collection takes texts. `index` as the API
         takes it, such as `{"kind": "hnsw", "m": 16}`. `month_partitions` divides the tables by the month in which
-        vectors were created.
+        vectors were created. `metadata_indexes` are such as `{"field": "price", "type": "number"}`.
 
         Raises:
             CollectionExistsError
@@ -102,6 +103,7 @@ class CollectionCalls(Asking):
             "type": type,
             "index": index,
             "month_partitions": month_partitions,
+            "metadata_indexes": metadata_indexes,
             "model": model,
             "description": description,
         }
@@ -124,17 +126,26 @@ class CollectionCalls(Asking):
         type: VectorType | None = None,
         index: Mapping[str, Any] | None = None,
         month_partitions: bool | None = None,
+        metadata_indexes: Sequence[Mapping[str, Any]] | None = None,
         if_version: int | None = None,
         idempotency_key: str | None = None,
     ) -> CreatedCollection:
         """A description of None is removed; what is not given stays. Another metric, type, index or division
         is applied beside the running searches, which go on as before until then; `change` of the collection says how
-        far that is.
+        far that is. `metadata_indexes` are all that there are to be.
 
         Raises:
             CollectionNotFoundError, VersionMismatchError
         """
-        changes = given({"metric": metric, "type": type, "index": index, "month_partitions": month_partitions})
+        changes = given(
+            {
+                "metric": metric,
+                "type": type,
+                "index": index,
+                "month_partitions": month_partitions,
+                "metadata_indexes": metadata_indexes,
+            }
+        )
         if description is not UNSET:
             changes["description"] = description
         return self._ask(
