@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, assert_never
@@ -57,6 +57,8 @@ FROM unnest($1::text[], $2::vector[], $3::timestamptz[]) AS given(id, embedding,
 ON CONFLICT (id, created_at) DO UPDATE SET embedding = excluded.embedding
 """
 
+_PRESENT = "SELECT id FROM {records} WHERE id = ANY($1::text[])"
+
 _DELETE_RECORDS = "DELETE FROM {records} WHERE id = ANY($1::text[])"
 
 _DELETE_EMBEDDINGS = "DELETE FROM {embeddings} WHERE id = ANY($1::text[])"
@@ -70,7 +72,8 @@ class VectorEffect:
 
     With `created_at` it is a whole row. Without, the row exists already, and a None in `metadata` or `embedding` means
     "not changed"; content can be set to null, so `sets_content` says whether it changes. `is_new`: it begins with the
-    vector's first event, so that no table can have a row of it yet.
+    vector's first event, so that no table can have a row of it yet. `needs_row`: it begins with an update, so that the
+    row must have been there, whatever later events make of it.
     """
 
     version: int
@@ -78,6 +81,7 @@ class VectorEffect:
     updated_at: datetime
     created_at: datetime | None = None
     deleted: bool = False
+    needs_row: bool = False
     sets_content: bool = False
     content: str | None = None
     metadata: dict[str, Any] | None = None
@@ -106,9 +110,10 @@ def fold_vectors(events: Iterable[RecordedEvent], spec: EmbeddingSpec) -> dict[s
                     metadata=event.metadata,
                     embedding=_embedding(event.embeddings, spec),
                     is_new=version == 1,
+                    needs_row=_needs_row(effects, event.id),
                 )
             case VectorUpdated():
-                effect = effects.setdefault(event.id, VectorEffect(version, position, timestamp))
+                effect = effects.setdefault(event.id, VectorEffect(version, position, timestamp, needs_row=True))
                 if effect.deleted:
                     raise UnprojectableEventError(f"the vector {event.id!r} is updated after its deletion")
                 effect.version, effect.position, effect.updated_at = version, position, timestamp
@@ -119,12 +124,18 @@ def fold_vectors(events: Iterable[RecordedEvent], spec: EmbeddingSpec) -> dict[s
                 if event.embeddings:
                     effect.embedding = _embedding(event.embeddings, spec)
             case VectorDeleted():
-                effects[event.id] = VectorEffect(version, position, timestamp, deleted=True)
+                effects[event.id] = VectorEffect(
+                    version, position, timestamp, deleted=True, needs_row=_needs_row(effects, event.id)
+                )
             case CollectionCreated() | CollectionUpdated() | CollectionDeleted() | AliasSet() | AliasRemoved():
                 raise UnprojectableEventError(f"{recorded.event_type} is no event of a vector")
             case _:
                 assert_never(event)
     return effects
+
+
+def _needs_row(effects: Mapping[str, VectorEffect], vector_id: str) -> bool:
+    return vector_id in effects and effects[vector_id].needs_row
 
 
 def _embedding(stored: Sequence[StoredEmbedding], spec: EmbeddingSpec) -> str:
@@ -145,6 +156,12 @@ async def write_vectors(connection: Connection, generation: Generation, effects:
     changed = {
         vector_id: effect for vector_id, effect in effects.items() if effect.created_at is None and not effect.deleted
     }
+    # An update of nothing is at fault also where the same batch creates or deletes the vector after it: what is parked
+    # must not depend on where batches end.
+    replaced = [vector_id for vector_id, effect in effects.items() if effect.needs_row and vector_id not in changed]
+    if replaced:
+        rows = await connection.fetch(_PRESENT.format(records=generation.records), replaced)
+        _expect_present(replaced, {row["id"] for row in rows})
     partitioned = generation.shape.month_partitions
     if partitioned:
         # No key over all partitions holds an id to one row: one that comes again may lie in another month.
@@ -209,10 +226,14 @@ async def _change_records(
         [effect.position for effect in effects],
     )
     created_at = {row["id"]: row["created_at"] for row in rows}
-    missing = changed.keys() - created_at.keys()
+    _expect_present(changed, created_at)
+    return created_at
+
+
+def _expect_present(updated: Iterable[str], present: Collection[str]) -> None:
+    missing = [vector_id for vector_id in updated if vector_id not in present]
     if missing:
         raise UnprojectableEventError(f"the vector {min(missing)!r} is updated, but the read model does not have it")
-    return created_at
 
 
 async def _upsert_embeddings(

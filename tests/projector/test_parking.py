@@ -72,6 +72,23 @@ async def test_an_update_of_a_vector_that_is_not_there_is_parked(projection: Pro
     await projection.assert_projected({poison})
 
 
+@pytest.mark.parametrize("batch", [1, 1000])
+async def test_an_update_of_nothing_is_parked_also_where_its_batch_goes_on_to_create_or_delete_the_vector(
+    projection: Projection, log: LogWriter, batch: int
+) -> None:
+    articles = await log.create_collection()
+    await log.create(articles, "a")
+    poison = {
+        await log.update(articles, "created later", content="x"),
+        await log.create(articles, "created later"),
+        await log.update(articles, "deleted later", content="x"),
+        await log.delete(articles, "deleted later"),
+    }
+    await log.update(articles, "a", content="changed")
+    await log.delete(articles, "a")
+    await projection.assert_projected(poison, batch_max_events=batch)
+
+
 async def test_a_poisonous_event_of_a_collection_parks_all_events_of_the_collection(
     projection: Projection, log: LogWriter
 ) -> None:
