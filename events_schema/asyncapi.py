@@ -12,7 +12,7 @@ from events_schema.notifications import CHANGES_CHANNEL, ChangeNotification
 
 TOPIC = "aindusdb.events"
 _DEFINITIONS = DEFAULT_REF_TEMPLATE.removesuffix("{model}")
-API_VERSION = "1.2.0"
+API_VERSION = "1.3.0"
 
 _POSITION = {"type": "integer", "minimum": 0}
 _FEED_HEADERS: dict[str, Any] = {

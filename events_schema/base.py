@@ -10,7 +10,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
 
-AggregateType = Literal["collection", "vector", "alias"]
+AggregateType = Literal["collection", "vector", "alias", "skip"]
 
 
 class Event(BaseModel):

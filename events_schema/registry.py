@@ -10,10 +10,11 @@ from pydantic import ValidationError
 from events_schema.aliases import AliasEvent
 from events_schema.base import Event
 from events_schema.collections import CollectionEvent
+from events_schema.skips import SkipEvent
 from events_schema.upcasters import UPCASTERS, UnreadableEventError, Upcaster, upcast
 from events_schema.vectors import VectorEvent
 
-AnyEvent = CollectionEvent | AliasEvent | VectorEvent
+AnyEvent = CollectionEvent | AliasEvent | VectorEvent | SkipEvent
 
 EVENT_TYPES: Mapping[str, type[AnyEvent]] = {model.event_type: model for model in get_args(AnyEvent)}
 

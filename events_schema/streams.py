@@ -27,6 +27,11 @@ def vector_stream(collection_id: UUID, vector_id: str) -> UUID:
     return uuid5(collection_id, vector_id)
 
 
+def skip_stream(event_id: UUID) -> UUID:
+    """The stream of the decision that projections pass over the event with this id: its only event is of version 1."""
+    return uuid5(event_id, "skip")
+
+
 def is_name(text: str) -> bool:
     """Whether the text can name a collection, an alias or a tenant."""
     return _NAME.match(text) is not None

@@ -61,6 +61,7 @@ async def lead_away(connection: Connection, collection_id: UUID, log: EventLog) 
     led_to: list[UUID] = []
     for row in await connection.fetch(_OF_COLLECTION, collection_id):
         stream = await log.stream(collection_stream(row["tenant"], row["name"]))
+        stream = (await log.skips()).left_out(stream)
         later = [one for one in stream if one.aggregate_type == "alias" and one.version > row["version"]]
         if later:
             await apply_alias_event(connection, later[0])

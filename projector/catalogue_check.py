@@ -18,6 +18,7 @@ from projector.event_log import EventLog
 from projector.generations import Generation, read_generations
 from projector.indexes import index_name
 from projector.metadata_indexing import names_of_ready_indexes
+from projector.parking import without_parked
 from shared.kafka.partitions import partitions_of
 from shared.postgres import Connection
 
@@ -54,19 +55,18 @@ async def catalogue_faults(connection: Connection, log: EventLog, collection_id:
         stream = await log.collection_stream(collection_id)
         if row is None:
             return [CatalogueFault("collection", "the read model does not have it")]
-        faults = [*_of_the_row(row, stream, positions), *_of_the_state(row, generations)]
+        [partition] = partitions_of([stream[0].aggregate_id], max(1, len(positions)))
+        applied = await without_parked(connection, log, stream)
+        faults = [*_of_the_row(row, applied, positions.get(partition, 0)), *_of_the_state(row, generations)]
         for generation in generations:
             if generation.state in {"active", "kept"}:
                 faults += await _of_the_tables(connection, generation)
     return faults
 
 
-def _of_the_row(
-    row: asyncpg.Record, stream: Sequence[RecordedEvent], positions: dict[int, int]
-) -> list[CatalogueFault]:
+def _of_the_row(row: asyncpg.Record, stream: Sequence[RecordedEvent], position: int) -> list[CatalogueFault]:
     """A collection may be ahead of its own events' turn, but never behind it."""
-    [partition] = partitions_of([stream[0].aggregate_id], max(1, len(positions)))
-    projected = [event for event in stream if event.position <= positions.get(partition, 0)]
+    projected = [event for event in stream if event.position <= position]
     due = projected[-1].version if projected else 0
     if row["version"] < due:
         return [CatalogueFault("collection", f"it is at version {row['version']}, and version {due} is projected")]

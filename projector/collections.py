@@ -13,6 +13,7 @@ from events_schema.aliases import AliasRemoved, AliasSet
 from events_schema.base import RecordedEvent
 from events_schema.collections import CollectionCreated, CollectionDeleted, CollectionUpdated, MetadataIndexSpec
 from events_schema.registry import AnyEvent, decode_event
+from events_schema.skips import ProjectionSkipDecided
 from events_schema.vectors import VectorCreated, VectorDeleted, VectorUpdated
 from projector.aliases import lead_away
 from projector.errors import UnprojectableEventError
@@ -86,6 +87,8 @@ async def apply_collection_event(connection: Connection, recorded: RecordedEvent
         case CollectionCreated():
             await _create(connection, recorded, event, log)
         case CollectionUpdated() | CollectionDeleted() if known_version is None:
+            if await _creation_is_passed_over(log, recorded.collection_id):
+                return
             raise UnprojectableEventError(f"the collection {recorded.collection_id} was never created")
         case CollectionUpdated():
             await connection.execute(
@@ -104,7 +107,9 @@ async def apply_collection_event(connection: Connection, recorded: RecordedEvent
             )
         case CollectionDeleted():
             await _delete(connection, recorded, log)
-        case AliasSet() | AliasRemoved() | VectorCreated() | VectorUpdated() | VectorDeleted():
+        case (
+            AliasSet() | AliasRemoved() | VectorCreated() | VectorUpdated() | VectorDeleted() | ProjectionSkipDecided()
+        ):
             raise UnprojectableEventError(f"{recorded.event_type} is no event of a collection")
         case _:
             assert_never(event)
@@ -139,8 +144,14 @@ async def _fold_from_log(connection: Connection, collection_id: UUID, log: Event
     stream = await log.collection_stream(collection_id)
     if not stream:
         raise UnprojectableEventError(f"the event log has no collection {collection_id}")
-    for recorded in stream:
+    for recorded in (await log.skips()).left_out(stream):
         await apply_collection_event(connection, recorded, log)
+
+
+async def _creation_is_passed_over(log: EventLog, collection_id: UUID) -> bool:
+    """Then there is no such collection here, and nothing to be done with its events."""
+    stream = await log.collection_stream(collection_id)
+    return bool(stream) and (await log.skips()).has(stream[0].event_id)
 
 
 async def _create(connection: Connection, recorded: RecordedEvent, event: CollectionCreated, log: EventLog) -> None:

@@ -11,6 +11,7 @@ import asyncpg
 import structlog
 from aiokafka.errors import KafkaError
 
+from events_schema.base import RecordedEvent
 from projector.announcer import ChangeAnnouncer
 from projector.checkpoints import end_frozen_holders, lock_checkpoints, move_checkpoints
 from projector.errors import POISON, CheckpointMismatchError, LayoutChangedError, NoFeedError
@@ -188,9 +189,15 @@ class Consumer:
     async def _project(
         self, connection: Connection, runs: Sequence[Run], source: EventSource, *, isolate: bool
     ) -> Outcome:
-        events = sorted((event for run in runs for event in run.events), key=lambda event: event.position)
-        if not events:
-            return Outcome()
+        coming = sorted((event for run in runs for event in run.events), key=lambda event: event.position)
+        events = source.log.known_skips.left_out(coming)
+        outcome = await self._project_some(connection, events, source, isolate=isolate) if events else Outcome()
+        outcome.skipped = {event.position for event in coming} - {event.position for event in events}
+        return outcome
+
+    async def _project_some(
+        self, connection: Connection, events: Sequence[RecordedEvent], source: EventSource, *, isolate: bool
+    ) -> Outcome:
         streams = await read_parked_streams(connection, events)
         if not isolate:
             return await project_whole(connection, events, streams, source.log)
@@ -202,12 +209,11 @@ class Consumer:
     def _committed(self, runs: Sequence[Run], outcome: Outcome, layout: Layout) -> None:
         for run in runs:
             self._attempts.forget(run.events)
-        events = sum(len(run.events) for run in runs)
-        self._metrics.applied.inc(events - len(outcome.poison) - len(outcome.followers))
-        set_aside = {parked.event.position for parked in (*outcome.poison, *outcome.followers)}
-        self._announcer.announce(
-            layout.log_id, (event for run in runs for event in run.events if event.position not in set_aside)
-        )
+        not_applied = {parked.event.position for parked in (*outcome.poison, *outcome.followers)} | outcome.skipped
+        applied = [event for run in runs for event in run.events if event.position not in not_applied]
+        self._metrics.applied.inc(len(applied))
+        self._metrics.skipped.inc(len(outcome.skipped))
+        self._announcer.announce(layout.log_id, applied)
 
     def _well(self) -> None:
         if self.fault is not None:

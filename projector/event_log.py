@@ -12,6 +12,7 @@ import asyncpg
 
 from events_schema.base import RecordedEvent
 from projector.settings import ProjectorSettings
+from projector.skips import Skips
 from shared.event_log import (
     Extent,
     Gaps,
@@ -29,6 +30,7 @@ from shared.event_log import (
     read_head,
     read_log_id,
     read_position_at,
+    read_skips,
     read_stream,
     read_streams,
     read_timestamp_at,
@@ -39,7 +41,8 @@ from shared.postgres import ServerChangedError, connect, read_server_started
 
 class EventLog:
     """One connection, one question at a time: the next batch may be read while the current one is written, which may
-    need a collection's stream. All answers come from the server that `server_started` names."""
+    need a collection's stream. All answers come from the server that `server_started` names. `known_skips` are the
+    decisions to pass over events that stood in the log when it was last read in order."""
 
     def __init__(
         self, connection: asyncpg.Connection[asyncpg.Record], server_started: datetime, max_bytes: int
@@ -48,6 +51,7 @@ class EventLog:
         self._server_started = server_started
         self._max_bytes = max_bytes
         self._turn = asyncio.Lock()
+        self.known_skips = Skips()
 
     async def read(self, after: int, limit: int) -> list[RecordedEvent]:
         """
@@ -56,13 +60,25 @@ class EventLog:
             ServerChangedError: the checkpoints have not been compared with this server's log.
         """
         async with self._turn:
-            return await read_events(
+            events = await read_events(
                 self._connection,
                 after,
                 limit=limit,
                 max_bytes=self._max_bytes,
                 server_started=self._server_started,
             )
+            await self._learn_skips()
+            return events
+
+    async def skips(self) -> Skips:
+        """All decisions to pass over events that the log holds now. An event that was parked and is not any more was
+        passed over if it is among them, so whoever leaves out what is parked looks there first."""
+        async with self._turn:
+            await self._learn_skips()
+            return self.known_skips
+
+    async def _learn_skips(self) -> None:
+        self.known_skips.learn(await read_skips(self._connection, after=self.known_skips.position))
 
     async def read_collection(self, collection_id: UUID, after: int, to: int, limit: int) -> list[RecordedEvent]:
         """The next events of a collection and its vectors in (after, to]; none only if there are none."""

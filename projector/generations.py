@@ -59,6 +59,11 @@ _RENEW = """
 UPDATE collection_state SET generation = $2, revision = $3, position = $4 WHERE collection_id = $1
 """
 
+_RENEW_MADE = """
+UPDATE generations SET revision = gen_random_uuid(), updated_at = clock_timestamp()
+WHERE collection_id = $1 AND generation = $2
+"""
+
 _MOVE = """
 UPDATE generations SET checkpoints = $4, updated_at = clock_timestamp()
 WHERE collection_id = $1 AND generation = $2 AND checkpoints = $3 AND state IN ('building', 'ready')
@@ -314,6 +319,11 @@ async def renew_revision(connection: Connection, active: Generation, checkpoints
     """
     low = min(checkpoint.position for checkpoint in checkpoints)
     await connection.execute(_RENEW, active.collection_id, active.number, uuid4(), low)
+
+
+async def renew_made(connection: Connection, generation: Generation) -> None:
+    """Of one that is made, a snapshot above all: what readers have kept of its answers is void."""
+    await connection.execute(_RENEW_MADE, generation.collection_id, generation.number)
 
 
 async def set_state(

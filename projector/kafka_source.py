@@ -92,10 +92,11 @@ class KafkaSource:
         """
         await self._know_assignment(connection)
         await self._compare_with_relay()
-        runs = await self._from_log(limit)
-        if not runs:
-            runs = self._from_pieces()
-        return runs or await self._from_topic(limit)
+        runs = await self._from_log(limit) or self._from_pieces() or await self._from_topic(limit)
+        if runs:
+            # What the log itself hands out it hands out with these; records of a topic say nothing of them.
+            await self.log.skips()
+        return runs
 
     def moved(self, positions: Mapping[int, int]) -> None:
         for number, position in positions.items():

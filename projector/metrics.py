@@ -19,6 +19,11 @@ class ProjectorMetrics:
         self.applied = Counter(
             "aindusdb_projector_events_applied_total", "Events whose effect was committed.", registry=registry
         )
+        self.skipped = Counter(
+            "aindusdb_projector_events_skipped_total",
+            "Events passed over because somebody decided so.",
+            registry=registry,
+        )
         self.batch_seconds = Histogram(
             "aindusdb_projector_batch_seconds",
             "Time from the lock on the checkpoint to the commit of a batch.",

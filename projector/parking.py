@@ -72,7 +72,9 @@ class ParkedStreams:
         free: list[RecordedEvent] = []
         followers: list[ParkedEvent] = []
         for event in events:
-            if event.aggregate_id in self.aggregates or event.collection_id in self.collections:
+            # A decision to pass over an event is what others may wait for; it waits for none of them.
+            waits = event.collection_id in self.collections and event.aggregate_type != "skip"
+            if waits or event.aggregate_id in self.aggregates:
                 self.hold_back(event)
                 followers.append(ParkedEvent(event, FOLLOWS))
             else:
@@ -91,21 +93,24 @@ async def read_parked_streams(connection: Connection, events: Sequence[RecordedE
     return streams
 
 
-async def without_parked(connection: Connection, events: Sequence[RecordedEvent]) -> list[RecordedEvent]:
+async def without_parked(connection: Connection, log: EventLog, events: Sequence[RecordedEvent]) -> list[RecordedEvent]:
     """The events that the projection has applied or is to apply. All of those set aside behind its checkpoints are
-    left out, so whoever folds the log up to there has what is searched, and no more."""
+    left out, and those that it passes over, so whoever folds the log up to there has what is searched, and no more."""
     rows = await connection.fetch(_READ_PARKED, [event.position for event in events])
     parked = {row["position"] for row in rows}
-    return [event for event in events if event.position not in parked]
+    # In this order: one that is parked no longer because it is passed over is known to be when the log is asked.
+    passed_over = await log.skips()
+    return [event for event in passed_over.left_out(events) if event.position not in parked]
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of a run of events."""
+    """What became of a run of events. `skipped`: positions of those that the projection passes over."""
 
     changes: dict[UUID, int] = field(default_factory=dict)
     poison: list[ParkedEvent] = field(default_factory=list)
     followers: list[ParkedEvent] = field(default_factory=list)
+    skipped: set[int] = field(default_factory=set)
 
 
 async def project_whole(

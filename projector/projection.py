@@ -8,12 +8,14 @@ from uuid import UUID
 import structlog
 
 from events_schema.base import RecordedEvent
+from events_schema.upcasters import UnreadableEventError
 from projector.aliases import apply_alias_event
 from projector.collections import apply_collection_event, live_generations
 from projector.errors import KEPT_AT_FAULT
 from projector.event_log import EventLog
 from projector.generations import Generation, set_state
 from projector.runs import Run
+from projector.skips import note_skip
 from projector.vectors import fold_vectors, write_vectors
 from shared.postgres import Connection
 
@@ -31,6 +33,9 @@ ON CONFLICT (collection_id, partition)
     DO UPDATE SET last_changed = greatest(collection_changes.last_changed, excluded.last_changed)
 """
 
+_CHANGING = frozenset({"collection", "vector"})
+"""Aggregates whose events change what is read of their collection."""
+
 _log = structlog.get_logger("projection")
 
 
@@ -45,15 +50,20 @@ async def project(connection: Connection, events: Sequence[RecordedEvent], log: 
     aliased: set[UUID] = set()
     of_vectors: dict[UUID, list[RecordedEvent]] = {}
     for event in events:
-        if event.aggregate_type == "alias":
-            await apply_alias_event(connection, event)
-            aliased.add(event.collection_id)
-            continue
-        last_changed[event.collection_id] = event.position
-        if event.aggregate_type == "collection":
-            await apply_collection_event(connection, event, log)
-        else:
-            of_vectors.setdefault(event.collection_id, []).append(event)
+        match event.aggregate_type:
+            case "alias":
+                await apply_alias_event(connection, event)
+                aliased.add(event.collection_id)
+            case "skip":
+                await note_skip(connection, event)
+            case "collection":
+                last_changed[event.collection_id] = event.position
+                await apply_collection_event(connection, event, log)
+            case "vector":
+                last_changed[event.collection_id] = event.position
+                of_vectors.setdefault(event.collection_id, []).append(event)
+            case unknown:
+                raise UnreadableEventError(f"the aggregate type {unknown!r} is unknown to this software")
     # What an alias stands for is there with it, also if its own events are still to come.
     live = await live_generations(connection, last_changed.keys() | aliased, log)
     for collection_id, generations in live.items():
@@ -83,7 +93,7 @@ async def record_changes(connection: Connection, runs: Sequence[Run], changes: C
         (event.collection_id, run.partition): event.position
         for run in runs
         for event in run.events
-        if event.collection_id in changes and event.aggregate_type != "alias"
+        if event.collection_id in changes and event.aggregate_type in _CHANGING
     }
     if last_changed:
         collections, partitions = zip(*last_changed, strict=True)

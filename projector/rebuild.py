@@ -332,7 +332,7 @@ async def _write(
     connection = replay.connection
     async with connection.transaction():
         after = await move_generation(connection, generation, moved(generation.checkpoints, targets, batch.events))
-        applied = await without_parked(connection, batch.within)
+        applied = await without_parked(connection, replay.log, batch.within)
         load = batch.load
         if load is None or len(applied) < len(batch.within):
             load = prepare(generation, fold_vectors(applied, generation.shape.spec), by_id=by_id)

@@ -45,7 +45,7 @@ async def _repair(connection: Connection, log: EventLog, generation: Generation,
         found = await lock_generation(connection, generation.collection_id, generation.number)
         expect_state(found, "active", "kept")
         events = [*known, *await log.streams(streams, known[-1].position if known else 0)]
-        await _write(connection, found, ids, events, checkpoints)
+        await _write(connection, log, found, ids, events, checkpoints)
         [active] = [one for one in await read_generations(connection, found.collection_id) if one.state == "active"]
         await renew_revision(connection, active, checkpoints)
 
@@ -54,6 +54,7 @@ async def _repair(connection: Connection, log: EventLog, generation: Generation,
 
 async def _write(
     connection: Connection,
+    log: EventLog,
     generation: Generation,
     ids: Sequence[str],
     events: Sequence[RecordedEvent],
@@ -61,7 +62,7 @@ async def _write(
 ) -> None:
     positions = [checkpoint.position for checkpoint in checkpoints]
     projected = between(events, [0] * len(positions), positions)
-    effects = fold_vectors(await without_parked(connection, projected), generation.shape.spec)
+    effects = fold_vectors(await without_parked(connection, log, projected), generation.shape.spec)
     await delete_vectors(connection, generation, ids)
     there = {vector_id: effect for vector_id, effect in effects.items() if not effect.deleted}
     await write_vectors(connection, replace(generation, narrowed=generation.shape.type == "halfvec"), there)

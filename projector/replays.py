@@ -190,6 +190,8 @@ def said_of(report: dict[str, Any]) -> str:
     if report["vectors"] != report["expected_vectors"]:
         parts.append(f"{report['expected_vectors']:,} expected")
     parts.append(f"differing: {differing}" if differing else "none differs")
+    if report.get("skipped"):
+        parts.append(f"{report['skipped']:,} events passed over")
     if report["recall_at_10"] is not None:
         parts.append(f"recall@10 {report['recall_at_10']:.3f}")
     return ", ".join(parts)

@@ -11,6 +11,7 @@ from events_schema.vectors import VectorCreated, VectorUpdated
 from projector.errors import RebuildFailedError
 from projector.event_log import EventLog
 from projector.generations import Generation
+from projector.parking import without_parked
 from shared.embedding_input import embedding_fault
 from shared.postgres import Connection
 
@@ -42,16 +43,19 @@ async def expect_comparable(
         return
     statement = _FIND.format(embeddings=generation.embeddings, suspicious=" OR ".join(suspicious))
     for row in await connection.fetch(statement, ids, _MAX_SUSPECTS):
-        embedding = await _embedding(generation, row["id"], log)
+        embedding = await _embedding(connection, generation, row["id"], log)
         fault = None if embedding is None else embedding_fault(embedding, shape.metric, shape.type)
         if fault is not None:
             raise RebuildFailedError(f"the vector {row['id']!r} stands in the way: {fault.rule}")
 
 
-async def _embedding(generation: Generation, vector_id: str, log: EventLog) -> Float32Array | None:
+async def _embedding(
+    connection: Connection, generation: Generation, vector_id: str, log: EventLog
+) -> Float32Array | None:
     """The last one under the generation's spec that the log has of the vector."""
     found: Float32Array | None = None
-    for recorded in await log.stream(vector_stream(generation.collection_id, vector_id)):
+    stream = await log.stream(vector_stream(generation.collection_id, vector_id))
+    for recorded in await without_parked(connection, log, stream):
         event = decode_event(recorded.event_type, recorded.schema_version, recorded.event_data)
         if isinstance(event, VectorCreated | VectorUpdated):
             for stored in event.embeddings:

@@ -1,11 +1,12 @@
-"""Parked events looked at, and applied after all: by a newer version of the software, or because what stood in the way
-is gone."""
+"""Parked events looked at, and applied after all: by a newer version of the software, because what stood in the way is
+gone, or because the event that they waited for is passed over."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -13,11 +14,11 @@ import structlog
 
 from events_schema.base import RecordedEvent
 from projector.checkpoints import Checkpoint, between_batches
-from projector.errors import POISON
 from projector.event_log import EventLog
 from projector.generations import read_generations, renew_revision
-from projector.parking import FOLLOWS, reason_of
-from projector.projection import project, record_changes
+from projector.late import bring_along
+from projector.parking import FOLLOWS, ParkedEvent, ParkedStreams, project_isolating
+from projector.projection import record_changes
 from projector.runs import Run
 from shared.kafka.partitions import partitions_of
 from shared.postgres import Connection
@@ -35,7 +36,7 @@ ORDER BY p.position LIMIT $4
 """  # noqa: S608
 
 _COUNT = """
-SELECT count(*) FROM parked_events WHERE position >= $4 AND (aggregate_id = $1 OR $3 AND collection_id = $2)
+SELECT count(*) FROM parked_events WHERE position >= $3 AND (aggregate_id = $1 OR collection_id = ANY($2::uuid[]))
 """
 
 _FIRST = """
@@ -43,11 +44,24 @@ SELECT min(position) FROM parked_events
 WHERE aggregate_id = $1 OR collection_id = $2 AND aggregate_type = 'collection'
 """
 
-# Of the whole collection if one of its own events is parked: its vectors' events follow that.
+# What comes after another parked event of its collection goes on waiting for that one.
 _NEXT = """
-SELECT position FROM parked_events WHERE position > $4 AND (aggregate_id = $1 OR $3 AND collection_id = $2)
-ORDER BY position LIMIT $5 FOR UPDATE
+SELECT p.position FROM parked_events p
+WHERE p.position > $3 AND (p.aggregate_id = $1 OR p.collection_id = ANY($2::uuid[]))
+  AND NOT EXISTS (
+      SELECT FROM parked_events c
+      WHERE c.collection_id = p.collection_id AND c.aggregate_type = 'collection' AND c.aggregate_id <> $1
+        AND c.position < p.position
+  )
+ORDER BY p.position LIMIT $4 FOR UPDATE
 """
+
+# Those that bore the name one after the other share a stream; the events of their vectors follow their own.
+_HELD_BACK = """
+SELECT DISTINCT collection_id FROM parked_events WHERE aggregate_id = $1 AND aggregate_type = 'collection'
+"""
+
+_PARKED_BEFORE = "SELECT DISTINCT aggregate_id FROM parked_events WHERE collection_id = $1 AND position < $2"
 
 _FORGET = "DELETE FROM parked_events WHERE position = ANY($1::bigint[])"
 
@@ -91,7 +105,8 @@ class Parked:
 
 @dataclass(frozen=True, slots=True)
 class Retried:
-    """So many events were applied; `left` are parked still, the first of them for `reason`."""
+    """So many events were applied; `left` are parked still, the first of those that are at fault at `position`, for
+    `reason`."""
 
     applied: int
     left: int
@@ -114,10 +129,17 @@ async def read_parked(connection: Connection, position: int) -> Parked | None:
 
 async def count_held_back(connection: Connection, parked: Parked, position: int) -> int:
     """How many events from this position on are parked because the event is, itself included."""
-    count: int = await connection.fetchval(
-        _COUNT, parked.aggregate_id, parked.collection_id, parked.is_of_collection, position
-    )
+    return await _count(connection, parked, await _collections(connection, parked), position)
+
+
+async def _count(connection: Connection, parked: Parked, collections: Collection[UUID], position: int) -> int:
+    count: int = await connection.fetchval(_COUNT, parked.aggregate_id, list(collections), position)
     return count
+
+
+async def _collections(connection: Connection, parked: Parked) -> set[UUID]:
+    """Those that are held back as a whole."""
+    return {row["collection_id"] for row in await connection.fetch(_HELD_BACK, parked.aggregate_id)}
 
 
 async def first_of(connection: Connection, parked: Parked) -> int:
@@ -126,73 +148,91 @@ async def first_of(connection: Connection, parked: Parked) -> int:
     return first
 
 
+async def forget(connection: Connection, parked: Parked) -> None:
+    """It is to be passed over, and nothing waits for it."""
+
+    async def delete(_checkpoints: Sequence[Checkpoint]) -> None:
+        await connection.execute(_FORGET, [parked.position])
+
+    await between_batches(connection, delete)
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """What a transaction made of its share: `last` is the position that it came to, None if nothing was left.
+    `collections` are held back as a whole, or were when it began; `held_back` is what is at fault itself."""
+
+    last: int | None
+    applied: int
+    fault: ParkedEvent | None
+    collections: set[UUID]
+    held_back: ParkedStreams
+
+
 async def retry(connection: Connection, log: EventLog, parked: Parked) -> Retried:
-    """Applies a parked event that is at fault and all that follow it, in order, until one cannot be applied. Between
-    two of its transactions new followers may come; they are applied too."""
-    applied, after = 0, parked.position - 1
+    """Applies a parked event that is at fault and all that follow it, in order. One that cannot be applied stays parked
+    with its own followers; one that is to be passed over is parked no longer. Between two of its transactions new
+    followers may come; they are applied too."""
+    applied, after, first_fault = 0, parked.position - 1, None
+    collections: set[UUID] = set()
+    held_back = ParkedStreams()
+    if parked.is_of_collection:
+        rows = await connection.fetch(_PARKED_BEFORE, parked.collection_id, parked.position)
+        held_back.aggregates = {row["aggregate_id"] for row in rows}
     while True:
-
-        async def apply(checkpoints: Sequence[Checkpoint], after: int = after) -> tuple[list[int], Retried | None]:
-            return await _apply_next(connection, log, parked, after, checkpoints)
-
-        positions, stopped = await between_batches(connection, apply)
-        applied += len(positions)
-        if stopped is not None:
-            return Retried(applied, stopped.left, stopped.position, stopped.reason)
-        if not positions:
-            _log.info("applied parked events", position=parked.position, events=applied)
-            return Retried(applied, 0)
-        after = positions[-1]
+        done = await between_batches(
+            connection, partial(_apply_next, connection, log, parked, after, collections, held_back)
+        )
+        applied, collections = applied + done.applied, done.collections
+        first_fault = first_fault or done.fault
+        if done.last is None or (first_fault is not None and first_fault.event.position == parked.position):
+            break
+        after, held_back = done.last, done.held_back
+    _log.info("tried parked events again", position=parked.position, applied=applied)
+    left = await _count(connection, parked, collections, parked.position)
+    if first_fault is None:
+        return Retried(applied, left)
+    return Retried(applied, left, first_fault.event.position, first_fault.reason)
 
 
 async def _apply_next(
-    connection: Connection, log: EventLog, parked: Parked, after: int, checkpoints: Sequence[Checkpoint]
-) -> tuple[list[int], Retried | None]:
-    """Which were applied, and what stands in the way of the others."""
-    rows = await connection.fetch(
-        _NEXT, parked.aggregate_id, parked.collection_id, parked.is_of_collection, after, _AT_ONCE
-    )
+    connection: Connection,
+    log: EventLog,
+    parked: Parked,
+    after: int,
+    known: Collection[UUID],
+    held_back: ParkedStreams,
+    checkpoints: Sequence[Checkpoint],
+) -> _Done:
+    collections = {*known, *await _collections(connection, parked)}
+    rows = await connection.fetch(_NEXT, parked.aggregate_id, list(collections), after, _AT_ONCE)
+    if not rows:
+        return _Done(None, 0, None, collections, held_back)
+    streams = ParkedStreams(set(held_back.aggregates), set(held_back.collections))
     events = await log.at([row["position"] for row in rows])
-    applied, fault = await _apply_in_order(connection, log, events)
-    if applied:
-        await connection.execute(_FORGET, [event.position for event in applied])
-        await _tell(connection, applied, checkpoints)
-    if fault is None:
-        return [event.position for event in applied], None
-    stuck = events[len(applied)]
-    await connection.execute(_STILL_AT_FAULT, stuck.position, reason_of(fault))
-    left = await count_held_back(connection, parked, stuck.position)
-    return [event.position for event in applied], Retried(len(applied), left, stuck.position, reason_of(fault))
+    wanted = (await log.skips()).left_out(events)
+    outcome = await project_isolating(connection, wanted, streams, log)
+    parked_still = {one.event.position for one in (*outcome.poison, *outcome.followers)}
+    applied = [event for event in wanted if event.position not in parked_still]
+    await bring_along(connection, log, applied)
+    await connection.execute(_FORGET, [event.position for event in events if event.position not in parked_still])
+    for one in outcome.poison:
+        await connection.execute(_STILL_AT_FAULT, one.event.position, one.reason)
+    if len(parked_still) < len(events):
+        await _tell(connection, parked.collection_id, applied, checkpoints)
+    faults = sorted(outcome.poison, key=lambda one: one.event.position)
+    return _Done(rows[-1]["position"], len(applied), faults[0] if faults else None, collections, streams)
 
 
-async def _apply_in_order(
-    connection: Connection, log: EventLog, events: Sequence[RecordedEvent]
-) -> tuple[list[RecordedEvent], Exception | None]:
-    """As many as go, halving where one does not."""
-    if not events:
-        return [], None
-    try:
-        async with connection.transaction():
-            await project(connection, events, log)
-    except POISON as error:
-        if len(events) == 1:
-            return [], error
-        middle = len(events) // 2
-        first, fault = await _apply_in_order(connection, log, events[:middle])
-        if fault is not None:
-            return first, fault
-        second, fault = await _apply_in_order(connection, log, events[middle:])
-        return [*first, *second], fault
-    return list(events), None
-
-
-async def _tell(connection: Connection, events: Sequence[RecordedEvent], checkpoints: Sequence[Checkpoint]) -> None:
+async def _tell(
+    connection: Connection, collection_id: UUID, applied: Sequence[RecordedEvent], checkpoints: Sequence[Checkpoint]
+) -> None:
     """What readers know of the collection is void: it has changed at positions that they have seen already."""
-    partitions = partitions_of([event.aggregate_id for event in events], len(checkpoints))
-    for event, partition in zip(events, partitions, strict=True):
+    partitions = partitions_of([event.aggregate_id for event in applied], len(checkpoints))
+    for event, partition in zip(applied, partitions, strict=True):
         run = Run(partition, event.position - 1, [event], event.position, event.event_id)
         await record_changes(connection, [run], {event.collection_id: event.position})
-    for collection_id in {event.collection_id for event in events}:
-        for generation in await read_generations(connection, collection_id):
+    for changed in {collection_id, *(event.collection_id for event in applied)}:
+        for generation in await read_generations(connection, changed):
             if generation.state == "active":
                 await renew_revision(connection, generation, checkpoints)

@@ -35,7 +35,10 @@ from projector.generations import (
 from projector.indexing import index_in_place
 from projector.metadata_indexing import MetadataIndexFailedError, index_metadata
 from projector.rebuild import Replay
+from projector.replay_session import opened_beside
 from projector.settings import ProjectorSettings
+from projector.skipping import see_through
+from projector.skips import noted_positions
 from projector.snapshots import drop_expired
 from shared.postgres import CONNECTION_LOST, Connection, Pool, PooledAddressError
 
@@ -62,12 +65,20 @@ class Upkeep:
             await asyncio.sleep(self._settings.upkeep_interval_seconds)
             try:
                 await _drop_expired(read)
+                await self._see_skips_through(read)
                 for collection_id in await self._due(read):
                     await self._work_on(read, collection_id)
-            except (*CONNECTION_LOST, asyncpg.PostgresError) as error:
+            except (*CONNECTION_LOST, *_TRIED_AGAIN) as error:
                 _log.warning("collections stay as they are for now", error=repr(error))
             except Exception:
                 _log.exception("collections stay as they are for now")
+
+    async def _see_skips_through(self, read: Pool) -> None:
+        async with read.acquire() as connection:
+            if not await noted_positions(connection, 1):
+                return
+        async with opened_beside(self._settings) as (own, log):
+            await see_through(own, log)
 
     async def _due(self, read: Pool) -> list[UUID]:
         now = asyncio.get_running_loop().time()

@@ -16,6 +16,7 @@ from events_schema.base import RecordedEvent
 from events_schema.collections import CollectionCreated, CollectionDeleted, CollectionUpdated
 from events_schema.embedding import EmbeddingSpec, StoredEmbedding, decode_many
 from events_schema.registry import AnyEvent, decode_event
+from events_schema.skips import ProjectionSkipDecided
 from events_schema.vectors import VectorCreated, VectorDeleted, VectorUpdated
 from projector.errors import UnprojectableEventError
 from projector.generations import Generation
@@ -127,7 +128,14 @@ def fold_vectors(events: Iterable[RecordedEvent], spec: EmbeddingSpec) -> dict[s
                 effects[event.id] = VectorEffect(
                     version, position, timestamp, deleted=True, needs_row=_needs_row(effects, event.id)
                 )
-            case CollectionCreated() | CollectionUpdated() | CollectionDeleted() | AliasSet() | AliasRemoved():
+            case (
+                CollectionCreated()
+                | CollectionUpdated()
+                | CollectionDeleted()
+                | AliasSet()
+                | AliasRemoved()
+                | ProjectionSkipDecided()
+            ):
                 raise UnprojectableEventError(f"{recorded.event_type} is no event of a vector")
             case _:
                 assert_never(event)

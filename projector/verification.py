@@ -112,7 +112,8 @@ WHERE collection_id = $1 AND event_type IN ('VectorCreated', 'VectorDeleted')
 @dataclass(frozen=True, slots=True)
 class Compared:
     """A generation against the log, up to `position` (of the partition that is least far). With a sample, `vectors` and
-    `expected_vectors` are still of all, the checksums of the sample. `differing`: how many vectors, by kind."""
+    `expected_vectors` are still of all, the checksums of the sample. `differing`: how many vectors, by kind. `skipped`:
+    how many events of the collection the projection passes over."""
 
     generation: int
     state: GenerationState
@@ -122,6 +123,7 @@ class Compared:
     sampled: int | None
     checksum: str
     expected_checksum: str
+    skipped: int
     differing: dict[str, int] = field(default_factory=dict)
     examples: tuple[tuple[str, str], ...] = ()
 
@@ -139,6 +141,7 @@ class Compared:
             "sampled": self.sampled,
             "checksum": self.checksum,
             "expected_checksum": self.expected_checksum,
+            "skipped": self.skipped,
             "differing": self.differing,
             "examples": [{"id": vector_id, "kind": kind} for vector_id, kind in self.examples],
         }
@@ -237,16 +240,16 @@ async def _expect_up_to(
             generation.collection_id, first, last, verification.settings.batch_max_events
         )
         to = events[-1].position if events else last
-        await _expect(verification.connection, generation, between(events, at, targets))
+        await _expect(verification, generation, between(events, at, targets))
         at = tuple(max(one, min(target, to)) for one, target in zip(at, targets, strict=True))
         verification.report(min(at), min(targets))
     return at
 
 
-async def _expect(connection: Connection, generation: Generation, events: Sequence[RecordedEvent]) -> list[str]:
-    applied = await without_parked(connection, events)
+async def _expect(verification: Verification, generation: Generation, events: Sequence[RecordedEvent]) -> list[str]:
+    applied = await without_parked(verification.connection, verification.log, events)
     try:
-        return list(await expect(connection, generation, applied))
+        return list(await expect(verification.connection, generation, applied))
     except POISON as error:
         first, last = applied[0].position, applied[-1].position
         raise VerificationFailedError(
@@ -283,6 +286,7 @@ async def _compared(verification: Verification, now: _Moment, sampled: int | Non
         sampled,
         _hexadecimal(row["stored_sum"]),
         _hexadecimal(row["expected_sum"]),
+        len((await verification.log.skips()).of_collection(generation.collection_id)),
         {one["kind"]: one["count"] for one in await connection.fetch(_COUNT_KINDS)},
         tuple((one["id"], one["kind"]) for one in await connection.fetch(_EXAMPLES, MAX_EXAMPLES)),
     )
@@ -318,7 +322,7 @@ async def _expect_streams(verification: Verification, now: _Moment, streams: Seq
     for start in range(0, len(streams), _STREAMS_AT_ONCE):
         events = await verification.log.streams(streams[start : start + _STREAMS_AT_ONCE], 0)
         within = between(events, beginning, now.positions)
-        ids.update(await _expect(verification.connection, now.generation, within))
+        ids.update(await _expect(verification, now.generation, within))
     return sorted(ids)
 
 
@@ -335,11 +339,14 @@ async def _count_expected(verification: Verification, now: _Moment) -> int:
         count += sum(_change(event.event_type) for event in between(events, reached, now.positions))
         low = events[-1].position
     parked = await verification.connection.fetch(_PARKED_BALANCE, collection_id)
-    partitions = partitions_of([row["aggregate_id"] for row in parked], len(now.positions))
+    left_out = {row["position"]: (row["aggregate_id"], row["event_type"]) for row in parked}
+    for skip in (await log.skips()).of_collection(collection_id):
+        left_out[skip.position] = (skip.aggregate_id, skip.event_type)
+    partitions = partitions_of([aggregate_id for aggregate_id, _ in left_out.values()], len(now.positions))
     return count - sum(
-        _change(row["event_type"])
-        for row, partition in zip(parked, partitions, strict=True)
-        if row["position"] <= now.positions[partition]
+        _change(event_type)
+        for (position, (_, event_type)), partition in zip(left_out.items(), partitions, strict=True)
+        if position <= now.positions[partition]
     )
 
 

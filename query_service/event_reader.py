@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
@@ -16,6 +16,7 @@ from uuid import UUID
 import asyncpg
 
 from events_schema.base import RecordedEvent
+from events_schema.streams import skip_stream
 from query_service.errors import EventLogUnavailableError
 from shared.event_log import EVENT_COLUMNS, read_position_at, recorded_event
 from shared.freshness import Demand
@@ -42,14 +43,20 @@ SELECT l.head, l.log_id, e.* FROM log_end l LEFT JOIN LATERAL (
 ORDER BY e.version
 """  # noqa: S608
 
+# What projections pass over has made nothing of a vector.
+_PASSED_OVER = "SELECT (event_data ->> 'skipped_event_id')::uuid FROM events WHERE aggregate_type = 'skip'"
+
 _BACKWARDS = f"""
 WITH log_end AS ({_END})
 SELECT l.head, l.log_id, e.* FROM log_end l LEFT JOIN LATERAL (
     SELECT {EVENT_COLUMNS} FROM events
-    WHERE aggregate_id = $1 AND tenant = $2 AND version <= $3 ORDER BY version DESC LIMIT $4
+    WHERE aggregate_id = $1 AND tenant = $2 AND version <= $3 AND event_id NOT IN ({_PASSED_OVER})
+    ORDER BY version DESC LIMIT $4
 ) e ON true
 ORDER BY e.version DESC
 """  # noqa: S608
+
+_SKIPS = f"SELECT {EVENT_COLUMNS} FROM events WHERE aggregate_id = ANY($1::uuid[]) AND tenant = $2"  # noqa: S608
 
 _IS_OF_TENANT = """
 SELECT EXISTS (
@@ -86,7 +93,9 @@ FROM log_end l
 _VERSION_AT = f"""
 WITH log_end AS ({_END})
 SELECT l.head, l.log_id, e.version, e.version AS position FROM log_end l LEFT JOIN LATERAL (
-    SELECT version FROM events WHERE aggregate_id = $1 AND tenant = $2 AND position <= $3 ORDER BY version DESC LIMIT 1
+    SELECT version FROM events
+    WHERE aggregate_id = $1 AND tenant = $2 AND position <= $3 AND event_id NOT IN ({_PASSED_OVER})
+    ORDER BY version DESC LIMIT 1
 ) e ON true
 """  # noqa: S608
 
@@ -155,7 +164,7 @@ class EventReader:
     async def backwards(
         self, stream: UUID, tenant: str, *, from_version: int, limit: int, demand: Demand
     ) -> Reading[Sequence[RecordedEvent]]:
-        """The events of one stream up to a version, the last first."""
+        """The events of one stream up to a version, the last first, without those that projections pass over."""
         snapshot, rows = await self._covering(demand, _BACKWARDS, stream, tenant, from_version, limit)
         return Reading(snapshot, [recorded_event(row) for row in rows])
 
@@ -185,6 +194,12 @@ class EventReader:
             head=head,
             is_to_come=position > head or bool(row["is_to_come"]),
         )
+
+    async def skips(self, events: Sequence[RecordedEvent], tenant: str) -> Mapping[UUID, RecordedEvent]:
+        """The decisions to pass over some of these events, by the id of the event."""
+        event_of = {skip_stream(event.event_id): event.event_id for event in events}
+        rows = await self._run(lambda connection: connection.fetch(_SKIPS, list(event_of), tenant))
+        return {event_of[row["aggregate_id"]]: recorded_event(row) for row in rows}
 
     async def knows_collection(self, collection_id: UUID, tenant: str) -> bool:
         """Whether the tenant has, or had, a collection with this id."""

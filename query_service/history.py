@@ -14,7 +14,7 @@ from events_schema.registry import decode_event
 from events_schema.streams import vector_stream
 from events_schema.upcasters import UnreadableEventError
 from events_schema.vectors import VectorCreated, VectorDeleted, VectorUpdated
-from query_service.errors import VectorNotFoundError, VersionNotFoundError
+from query_service.errors import ProjectionParkedError, VectorNotFoundError, VersionNotFoundError
 from query_service.event_reader import EventReader
 from query_service.parts import Include
 from shared.freshness import Demand
@@ -31,6 +31,7 @@ async def past_vector(
     Raises:
         VectorNotFoundError: no vector ever had the id there.
         VersionNotFoundError: it had no such version, or that is its deletion.
+        ProjectionParkedError: one of its events cannot be read by this version of the software, so it is parked.
         NotFreshEnoughError, ForeignTokenError, EventLogUnavailableError
     """
     stream = vector_stream(collection_id, vector_id)
@@ -40,8 +41,14 @@ async def past_vector(
         reading = await events.backwards(stream, tenant, from_version=at, limit=CHUNK_EVENTS, demand=demand)
         if at == version:
             await _check_version(events, reading.found, tenant, collection_id, vector_id, version, demand)
+        if not reading.found:
+            # Its creation is passed over.
+            raise VersionNotFoundError(vector_id, version, deleted=False)
         for event in reading.found:
-            state = fold.add(event)
+            try:
+                state = fold.add(event)
+            except UnreadableEventError as error:
+                raise ProjectionParkedError([event.position]) from error
             if state is not None:
                 return Reading(reading.snapshot, state)
         at = reading.found[-1].version - 1
@@ -97,9 +104,10 @@ def past_document(state: PastState, include: Include) -> dict[str, Any]:
     }
 
 
-def described(event: RecordedEvent, include: Include) -> dict[str, Any]:
+def described(event: RecordedEvent, include: Include, skip: RecordedEvent | None = None) -> dict[str, Any]:
     """An event as the API shows it: where it stands, what it changed, who caused it through which request, and by
-    which models its embeddings were made. `data` holds the new values of those parts that `include` names."""
+    which models its embeddings were made. `data` holds the new values of those parts that `include` names. `skip` is
+    the decision that projections pass over it."""
     return {
         "position": event.position,
         "version": event.version,
@@ -112,6 +120,16 @@ def described(event: RecordedEvent, include: Include) -> dict[str, Any]:
         "correlation_id": event.metadata.get("correlation_id"),
         "causation_id": event.metadata.get("causation_id"),
         **_contents(event, include),
+        **({} if skip is None else {"skipped": _decision(skip)}),
+    }
+
+
+def _decision(skip: RecordedEvent) -> dict[str, Any]:
+    return {
+        "position": skip.position,
+        "timestamp": skip.timestamp,
+        "actor": skip.metadata.get("actor"),
+        "reason": skip.event_data.get("reason"),
     }
 
 

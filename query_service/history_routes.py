@@ -61,10 +61,11 @@ def history_router(prefix: str, *, named: bool) -> APIRouter:
         if reading.found.more:
             key = {"stream": stream.hex, "after": page[-1].version}
             next_cursor = service.signer.sign_cursor(cursor_scope(tenant, "history"), key)
+        skips = await service.events.skips(page, tenant)
         include = include_of(parameters.include, parameters.embedding_format)
         return json_answer(
             {
-                "items": [described(event, include) for event in page],
+                "items": [described(event, include, skips.get(event.event_id)) for event in page],
                 "next_cursor": next_cursor,
                 "freshness": service.freshness(reading.snapshot, began, parked=0),
             }

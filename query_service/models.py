@@ -685,6 +685,15 @@ class VectorAnswer(VectorItem):
     freshness: FreshnessAnswer
 
 
+class SkipItem(BaseModel):
+    """The decision that an event which could not be projected is passed over: searches are as if it had not been."""
+
+    position: int = Field(description="Of the decision, in the log.")
+    timestamp: datetime
+    actor: str | None = Field(description="Who decided it.")
+    reason: str | None = Field(description="Why, in their words.")
+
+
 class EventItem(BaseModel):
     """One event. `changed` names what it set; `data` has the new values of those parts that were asked for."""
 
@@ -703,6 +712,7 @@ class EventItem(BaseModel):
     embeddings: list[EmbeddingSpec] = Field(description="What made the embeddings that the event brought.")
     data: dict[str, Any] = Field(description="The new values of what it set and `include` names.")
     unreadable: str | None = Field(default=None, description="Why this version of the software cannot read it, if so.")
+    skipped: SkipItem | None = Field(default=None, description="The decision to pass over it, if there is one.")
 
 
 class HistoryAnswer(BaseModel):

@@ -86,6 +86,10 @@ SELECT coalesce(min(expected) FILTER (WHERE position <> expected), count(*) + 1)
 ) AS numbered
 """
 
+_SKIPS = f"""
+SELECT {EVENT_COLUMNS} FROM events WHERE aggregate_type = 'skip' AND position > $1 ORDER BY position
+"""  # noqa: S608
+
 _TIMESTAMP_AT = "SELECT timestamp FROM events WHERE position = $1"
 
 # Times never go back along the log, so the position is found by halving what is left.
@@ -264,6 +268,11 @@ async def read_gaps(connection: Connection, to: int, *, timeout_seconds: float) 
         return Gaps(0, None)
     first: int = await connection.fetchval(_FIRST_GAP, to, timeout=timeout_seconds)
     return Gaps(to - count, first)
+
+
+async def read_skips(connection: Connection, *, after: int) -> list[RecordedEvent]:
+    """The decisions to pass over events that stand in the log beyond position `after`, in order."""
+    return _recorded(await connection.fetch(_SKIPS, after))
 
 
 async def read_timestamp_at(connection: Connection, position: int) -> datetime:

@@ -377,6 +377,8 @@ class Event(Answer):
     embeddings: list[dict[str, Any]]
     data: dict[str, Any]
     unreadable: str | None = None
+    skipped: dict[str, Any] | None = None
+    """The decision that it is passed over: `position`, `timestamp`, `actor`, `reason`."""
 
     @property
     def embedding(self) -> Float32Array | None:

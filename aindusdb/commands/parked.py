@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+import getpass
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+import asyncpg
 import typer
+from uuid_utils.compat import uuid7
 
 from aindusdb.commands.databases import DIFFERENT_EXIT_CODE, awaited
 from aindusdb.commands.event_lines import as_json as event_as_json
 from aindusdb.commands.event_lines import as_line
 from aindusdb.commands.output import CommandRefusedError, JsonOption, print_json, printable, refusals, say
 from aindusdb.commands.projector_settings import DataFolderOption, TenantOption, projector_settings
-from events_schema.base import RecordedEvent
+from command_service.domain.refusals import NotSkippableError
+from command_service.domain.skips import SkipEvent
+from command_service.skipping import record_skip
+from events_schema.base import EventMetadata, RecordedEvent
 from projector.event_log import EventLog
 from projector.replay_session import opened_beside
 from projector.replay_targets import read_targets
 from projector.settings import ProjectorSettings
+from projector.skipping import NotAtFaultError, skip
 from projector.unparking import Parked, Retried, count_held_back, first_of, list_parked, read_parked, retry
-from shared.postgres import Connection
+from shared.postgres import Connection, connect_uncached
+
+_MAX_CHARACTERS = 1_000
 
 PositionArgument = Annotated[int, typer.Argument(min=1, help="The event's position.")]
 
@@ -87,6 +97,64 @@ def register(events: typer.Typer) -> None:
             say(f"Position {retried.position}: {retried.reason}")
             raise typer.Exit(DIFFERENT_EXIT_CODE)
 
+    @group.command("skip")
+    def skip_(
+        position: PositionArgument,
+        reason: Annotated[str, typer.Option(help="Why; it stays in the log.")],
+        by: Annotated[
+            str | None, typer.Option(help="Who decides it; by default whoever runs the command.", show_default=False)
+        ] = None,
+        dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what waits for it, and do nothing.")] = False,
+        data_dir: DataFolderOption = Path(".aindusdb"),
+        as_json: JsonOption = False,
+    ) -> None:
+        """Have every projection pass over a parked event, now and in every replay. It cannot be taken back.
+
+        The events that waited for it are applied. The event stays in the log and in the history. The decision is
+        appended to the log, so the event database is to be named as the command service's role. Exit code 3: one of
+        those that waited cannot be applied.
+        """
+        with refusals():
+            decision = _Decision(position, _text(reason, "--reason"), _text(by or getpass.getuser(), "--by"))
+            asked = _skip(projector_settings(data_dir, appends=True), decision, dry_run=dry_run)
+            decided_at, retried = awaited(asked)
+        if dry_run:
+            _say_what_waits(position, retried.left, as_json=as_json)
+            return
+        if as_json:
+            fault = {"position": retried.position, "reason": retried.reason}
+            print_json({"decided_at": decided_at, "applied": retried.applied, "left": retried.left, **fault})
+        else:
+            typer.echo(f"Passed over by the decision at position {decided_at}; {retried.applied:,} events applied")
+        if retried.left:
+            say(f"{retried.left:,} are parked still. Position {retried.position}: {retried.reason}")
+            raise typer.Exit(DIFFERENT_EXIT_CODE)
+
+
+@dataclass(frozen=True, slots=True)
+class _Decision:
+    position: int
+    reason: str
+    by: str
+
+
+def _text(text: str, option: str) -> str:
+    """
+    Raises:
+        CommandRefusedError: it is nothing that could stand in the log.
+    """
+    stripped = text.strip()
+    if not 1 <= len(stripped) <= _MAX_CHARACTERS or printable(stripped) != stripped:
+        raise CommandRefusedError(f"{option} is 1 to {_MAX_CHARACTERS} printable characters.")
+    return stripped
+
+
+def _say_what_waits(position: int, waiting: int, *, as_json: bool) -> None:
+    if as_json:
+        print_json({"dry_run": True, "position": position, "waiting": waiting})
+    else:
+        typer.echo(f"The event at position {position} would be passed over; {waiting:,} wait for it")
+
 
 async def _list(
     settings: ProjectorSettings, tenant: str, name: str | None, *, followers: bool, after: int, limit: int
@@ -110,6 +178,43 @@ async def _retry(settings: ProjectorSettings, position: int) -> Retried:
         if (first := await first_of(connection, parked)) < position:
             raise CommandRefusedError(f"It follows the event at position {first}; that is the one to be retried.")
         return await retry(connection, log, parked)
+
+
+async def _skip(settings: ProjectorSettings, decision: _Decision, *, dry_run: bool) -> tuple[int, Retried]:
+    """The position of the decision, 0 if it is not to be taken, and what became of the events that waited."""
+    async with opened_beside(settings) as (connection, log):
+        taken = await _decided_before(log, decision.position)
+        parked = await read_parked(connection, decision.position)
+        if taken is not None and parked is None:
+            return taken, Retried(0, 0)
+        parked = await _parked(connection, log, decision.position)
+        if dry_run:
+            return 0, Retried(0, await count_held_back(connection, parked, decision.position) - 1)
+        [event] = await log.at([decision.position])
+        metadata = EventMetadata(actor=decision.by, request_id=str(uuid7()))
+
+        async def record() -> int:
+            appending = await connect_uncached(settings.events_dsn.get_secret_value())
+            try:
+                return await record_skip(appending, SkipEvent(event, decision.reason), metadata)
+            finally:
+                await appending.close(timeout=5)
+
+        try:
+            return await skip(connection, log, parked, record)
+        except (NotAtFaultError, NotSkippableError) as error:
+            said = str(error)
+            raise CommandRefusedError(said[0].upper() + said[1:]) from error
+        except asyncpg.InsufficientPrivilegeError as error:
+            raise CommandRefusedError(
+                "The decision is appended to the log: name the event database in AINDUSDB_EVENTS_DSN as the command "
+                "service's role."
+            ) from error
+
+
+async def _decided_before(log: EventLog, position: int) -> int | None:
+    skips = await log.skips()
+    return next((skip.decided_at for skip in skips.all() if skip.position == position), None)
 
 
 async def _parked(connection: Connection, log: EventLog, position: int) -> Parked:

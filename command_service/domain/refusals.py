@@ -156,6 +156,17 @@ class MetadataTooLargeError(RefusalError):
 
 
 @dataclass
+class NotSkippableError(RefusalError):
+    """An event that no projection may pass over."""
+
+    position: int
+    why: str
+
+    def __str__(self) -> str:
+        return f"the event at position {self.position} cannot be passed over: {self.why}"
+
+
+@dataclass
 class IdempotencyKeyReusedError(RefusalError):
     key: str
 

@@ -68,6 +68,8 @@ def fold(events: list[RecordedEvent]) -> ReadModel:
                 event.timestamp,
                 event.timestamp,
             )
+        if event.aggregate_type == "skip":
+            continue
         collection = model[event.collection_id]
         if event.aggregate_type == "alias":
             for other in model.values():
