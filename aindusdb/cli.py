@@ -8,7 +8,7 @@ import sys
 import structlog
 import typer
 
-from aindusdb.commands import data, relay, replay, schema, stack, verify
+from aindusdb.commands import data, diff, relay, replay, schema, stack, verify
 from aindusdb.local_stack.errors import StackError
 
 
@@ -26,6 +26,7 @@ def build_app() -> typer.Typer:
     relay.register(app)
     replay.register(app)
     verify.register(app)
+    diff.register(app)
     return app
 
 

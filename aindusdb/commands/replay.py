@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
 from typing import Annotated, Any
@@ -26,6 +25,7 @@ from aindusdb.commands.replay_run import (
     for_each,
     replay_one,
 )
+from aindusdb.commands.times import parsed_time
 from projector import rebuild, replays
 from projector.generations import read_generations
 from projector.replay_plan import Plan, plan
@@ -319,19 +319,11 @@ async def _wanted(settings: ProjectorSettings, past: _Past, targets: Sequence[Ta
         raise CommandRefusedError("--until-position and --until-time name the same thing; choose one of them.")
     async with opened_beside(settings) as (_connection, log):
         if time is not None:
-            position = await position_at(log, _parsed(time))
+            position = await position_at(log, parsed_time("--until-time", time))
         assert position is not None
         for target in targets:
             await expect_position(log, position, target)
     return Wanted(position, past.name, None if past.keep_days is None else past.keep_days * _SECONDS_A_DAY)
-
-
-def _parsed(time: str) -> datetime:
-    try:
-        parsed = datetime.fromisoformat(time)
-    except ValueError as error:
-        raise CommandRefusedError(f"--until-time {printable(time)!r} is no time like 2026-01-31T12:00:00Z.") from error
-    return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
 
 
 async def _do(
