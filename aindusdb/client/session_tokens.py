@@ -67,7 +67,8 @@ class SessionTokens:
                 ReadCollection() | CollectionPage() | ReadAlias() | AliasPage() | ReadVector() | VectorPage()
                 | SearchAnswer() | SearchBatchAnswer() | GroupsAnswer() | CountAnswer() | EventPage()
             ):  # fmt: skip
-                if answer.freshness is not None:
+                # What the past looked like says nothing of the present.
+                if answer.freshness is not None and getattr(answer, "as_of", None) is None:
                     self._read(answer.freshness, carried)
             case _:
                 pass

@@ -1,71 +1,78 @@
-"""`aindusdb collections`: list, show, create, update, delete."""
+"""`aindusdb collections`: list, show, create, update, delete, restore."""
 
 from __future__ import annotations
 
-import json
-from enum import StrEnum
+import time
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from aindusdb.client import UNSET, Client, Collection, DescribedCollection, MetadataIndex
-from aindusdb.commands.output import JsonOption, UrlOption, print_json, printable, refusals, service_url, shortened
+from aindusdb.client import Client, Collection, DescribedCollection
+from aindusdb.commands.collection_display import change_text, list_collections, list_snapshots, show_collection
+from aindusdb.commands.collection_options import (
+    EfConstructionOption,
+    IndexKind,
+    ListsOption,
+    MetadataIndexOption,
+    Metric,
+    MOption,
+    VectorType,
+    index_of,
+    metadata_indexes_of,
+)
+from aindusdb.commands.options import TOKEN_PATIENCE_MS, IfVersionOption, TokenOption
+from aindusdb.commands.output import (
+    CommandRefusedError,
+    JsonOption,
+    UrlOption,
+    print_json,
+    refusals,
+    say,
+    service_url,
+)
+from aindusdb.commands.restoring import Pages, report_pages
 
-INDEX_TYPES = ("string", "number", "boolean", "date")
+WAIT_INTERVAL_SECONDS = 1.0
 
-MetadataIndexOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--metadata-index",
-        metavar="FIELD:TYPE",
-        help=f"An index over a field of the metadata: its name and {', '.join(INDEX_TYPES)}. Repeat it for several.",
-    ),
-]
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The collection's name.")]
 
 
-class Metric(StrEnum):
-    COSINE = "cosine"
-    L2 = "l2"
-    IP = "ip"
-
-
-class VectorType(StrEnum):
-    VECTOR = "vector"
-    HALFVEC = "halfvec"
-
-
-class IndexKind(StrEnum):
-    HNSW = "hnsw"
-    IVFFLAT = "ivfflat"
-    NONE = "none"
-
-
 def register(app: typer.Typer) -> None:
-    group = typer.Typer(help="List, show, create, update and delete collections.", no_args_is_help=True)
+    group = typer.Typer(help="List, show, create, update, delete and restore collections.", no_args_is_help=True)
     app.add_typer(group, name="collections")
 
     @group.command("list")
-    def list_all(url: UrlOption = None, as_json: JsonOption = False) -> None:
+    def list_all(token: TokenOption = None, url: UrlOption = None, as_json: JsonOption = False) -> None:
         """List all collections."""
         with refusals(), Client(service_url(url)) as client:
-            found = list(client.collections())
+            found = list(client.collections(token=token, timeout_ms=TOKEN_PATIENCE_MS))
         if as_json:
             print_json([collection.model_dump(mode="json") for collection in found])
         elif found:
-            _print_table(found)
+            list_collections(found)
         else:
             typer.echo("There are no collections yet.")
 
     @group.command()
-    def show(name: NameArgument, url: UrlOption = None, as_json: JsonOption = False) -> None:
-        """Show one collection."""
+    def show(name: NameArgument, token: TokenOption = None, url: UrlOption = None, as_json: JsonOption = False) -> None:
+        """Show a collection: what it is to be, what searches read, and how far a change of it is."""
         with refusals(), Client(service_url(url)) as client:
-            found = client.collection(name)
-        _show(found, as_json)
+            found = client.collection(name, token=token, timeout_ms=TOKEN_PATIENCE_MS)
+        show_collection(found, as_json)
+
+    @group.command()
+    def snapshots(
+        name: NameArgument, token: TokenOption = None, url: UrlOption = None, as_json: JsonOption = False
+    ) -> None:
+        """List the moments of the past that can be searched: `replay build --name` makes them."""
+        with refusals(), Client(service_url(url)) as client:
+            found = client.snapshots(name, token=token, timeout_ms=TOKEN_PATIENCE_MS)
+        if as_json:
+            print_json(found.model_dump(mode="json"))
+        elif found.items:
+            list_snapshots(found.items)
+        else:
+            typer.echo(f"{found.collection} has no snapshots.")
 
     @group.command()
     def create(
@@ -79,132 +86,120 @@ def register(app: typer.Typer) -> None:
         metric: Annotated[Metric, typer.Option(help="How distance is measured.")] = Metric.COSINE,
         type_: Annotated[VectorType, typer.Option("--type", help="32 or 16 bits a number.")] = VectorType.VECTOR,
         index: Annotated[IndexKind, typer.Option(help="The index that searches use.")] = IndexKind.HNSW,
-        m: Annotated[int | None, typer.Option("--m", help="hnsw: neighbours of a node.")] = None,
-        ef_construction: Annotated[int | None, typer.Option(help="hnsw: candidates while building.")] = None,
-        lists: Annotated[int | None, typer.Option(help="ivfflat: lists.")] = None,
+        m: MOption = None,
+        ef_construction: EfConstructionOption = None,
+        lists: ListsOption = None,
         metadata_index: MetadataIndexOption = None,
+        month_partitions: Annotated[
+            bool, typer.Option("--month-partitions", help="Divide the tables by the month of creation.")
+        ] = False,
         description: Annotated[str | None, typer.Option(help="What it is for.")] = None,
         url: UrlOption = None,
         as_json: JsonOption = False,
     ) -> None:
         """Create a collection."""
-        parameters = {"m": m, "ef_construction": ef_construction, "lists": lists}
         definition: dict[str, Any] = {
             "dimension": dimension,
             "model": model,
             "metric": metric.value,
             "type": type_.value,
-            "index": {"kind": index.value, **_given(parameters)},
-            "metadata_indexes": None if metadata_index is None else _parsed(metadata_index),
+            "index": index_of(index, m, ef_construction, lists),
+            "metadata_indexes": None if metadata_index is None else metadata_indexes_of(metadata_index),
+            "month_partitions": month_partitions or None,
             "description": description,
         }
         with refusals(), Client(service_url(url)) as client:
-            created = client.create_collection(name, **_given(definition))
-        _show(created, as_json)
+            created = client.create_collection(name, **definition)
+        show_collection(created, as_json)
 
     @group.command()
     def update(
         name: NameArgument,
-        description: Annotated[str | None, typer.Option(help="What it is for.")] = None,
-        no_description: Annotated[bool, typer.Option("--no-description", help="Remove the description.")] = False,
+        metric: Annotated[Metric | None, typer.Option(help="How distance is measured.")] = None,
+        type_: Annotated[VectorType | None, typer.Option("--type", help="32 or 16 bits a number.")] = None,
+        index: Annotated[IndexKind | None, typer.Option(help="The index that searches use.")] = None,
+        m: MOption = None,
+        ef_construction: EfConstructionOption = None,
+        lists: ListsOption = None,
         metadata_index: MetadataIndexOption = None,
         no_metadata_indexes: Annotated[
             bool, typer.Option("--no-metadata-indexes", help="Drop all indexes over fields of the metadata.")
         ] = False,
+        month_partitions: Annotated[
+            bool | None,
+            typer.Option(
+                "--month-partitions/--no-month-partitions", help="Divide the tables by the month of creation."
+            ),
+        ] = None,
+        description: Annotated[str | None, typer.Option(help="What it is for.")] = None,
+        no_description: Annotated[bool, typer.Option("--no-description", help="Remove the description.")] = False,
+        if_version: IfVersionOption = None,
+        wait: Annotated[bool, typer.Option("--wait", help="Return when searches read what was asked for.")] = False,
         url: UrlOption = None,
         as_json: JsonOption = False,
     ) -> None:
-        """Change a collection's description, or its indexes over metadata: those given are all that there are to be."""
-        if description is not None and no_description:
-            raise typer.BadParameter("give one of --description and --no-description", param_hint="--description")
+        """Change a collection. Its tables are changed beside the running searches; `show` says how far that is. The
+        indexes over metadata that are given are all that there are to be."""
+        if index is None and (m, ef_construction, lists) != (None, None, None):
+            raise typer.BadParameter("name the kind of index that this belongs to", param_hint="--index")
+        if no_description and description is not None:
+            raise typer.BadParameter("it cannot go with --description", param_hint="--no-description")
         if metadata_index and no_metadata_indexes:
-            both = "give one of --metadata-index and --no-metadata-indexes"
-            raise typer.BadParameter(both, param_hint="--metadata-index")
-        if description is None and not (no_description or metadata_index or no_metadata_indexes):
-            raise typer.BadParameter("say what is to be changed", param_hint="--description or --metadata-index")
-        indexes = _parsed(metadata_index or []) if metadata_index or no_metadata_indexes else None
-        described = UNSET if description is None and not no_description else description
+            raise typer.BadParameter("it cannot go with --metadata-index", param_hint="--no-metadata-indexes")
+        changes: dict[str, Any] = {
+            "metric": metric and metric.value,
+            "type": type_ and type_.value,
+            "index": index and index_of(index, m, ef_construction, lists),
+            "metadata_indexes": metadata_indexes_of(metadata_index or ())
+            if metadata_index or no_metadata_indexes
+            else None,
+            "month_partitions": month_partitions,
+        }
+        if description is not None or no_description:
+            changes["description"] = description
+        if all(value is None for value in changes.values()) and not no_description:
+            raise typer.BadParameter("say what is to be changed, such as --index or --description", param_hint="NAME")
         with refusals(), Client(service_url(url)) as client:
-            updated = client.update_collection(name, description=described, metadata_indexes=indexes)
-        _show(updated, as_json)
+            updated = client.update_collection(name, if_version=if_version, **changes)
+            found: DescribedCollection = _settled(client, name, updated.consistency_token) if wait else updated
+        show_collection(found, as_json)
 
     @group.command()
-    def delete(name: NameArgument, url: UrlOption = None, as_json: JsonOption = False) -> None:
-        """Delete a collection with all its vectors."""
+    def delete(
+        name: NameArgument, if_version: IfVersionOption = None, url: UrlOption = None, as_json: JsonOption = False
+    ) -> None:
+        """Delete a collection with all its vectors. `restore` brings it back."""
         with refusals(), Client(service_url(url)) as client:
-            deleted = client.delete_collection(name)
+            deleted = client.delete_collection(name, if_version=if_version)
         if as_json:
             print_json(deleted.model_dump(mode="json"))
         else:
             typer.echo(f"Deleted {name}")
+            say(f"Back again: aindusdb collections restore {name} --collection-id {deleted.collection_id}")
+
+    @group.command()
+    def restore(
+        name: NameArgument,
+        collection_id: Annotated[str, typer.Option(help="The id of the collection that was deleted.")],
+        url: UrlOption = None,
+        as_json: JsonOption = False,
+    ) -> None:
+        """Bring a deleted collection back with all its vectors, under a new id. Run again, it goes on where it was."""
+        with refusals(), Client(service_url(url)) as client:
+            pages = Pages(lambda cursor: client.restore_collection(name, collection_id, cursor=cursor))
+            report_pages(pages, f"{name} is back", as_json)
 
 
-def _given(options: dict[str, Any]) -> dict[str, Any]:
-    """What was left out takes the service's default."""
-    return {key: value for key, value in options.items() if value is not None}
+def _settled(client: Client, name: str, token: str) -> Collection:
+    """Once its tables are what it is to be.
 
-
-def _parsed(indexes: list[str]) -> list[dict[str, str]]:
-    """
     Raises:
-        typer.BadParameter
+        CommandRefusedError: the change failed.
     """
-    parsed: list[dict[str, str]] = []
-    for given in indexes:
-        field, _, type_ = given.rpartition(":")
-        if not field or type_ not in INDEX_TYPES:
-            expected = f"{given!r} is no name of a field, a colon and one of {', '.join(INDEX_TYPES)}"
-            raise typer.BadParameter(expected, param_hint="--metadata-index")
-        parsed.append({"field": field, "type": type_})
-    return parsed
-
-
-def _show(collection: DescribedCollection, as_json: bool) -> None:
-    if as_json:
-        print_json(collection.model_dump(mode="json"))
-        return
-    table = Table(box=None, show_header=False, pad_edge=False)
-    for key, value in collection.model_dump(mode="json", exclude_none=True, exclude={"freshness"}).items():
-        match key:
-            case "index":
-                shown = _index_text(collection)
-            case "metadata_indexes":
-                shown = "\n".join(map(_metadata_index_text, collection.metadata_indexes))
-            case _:
-                shown = printable(_text(value))
-        if shown:
-            table.add_row(Text(key, style="dim"), Text(shown, overflow="fold"))
-    Console(highlight=False).print(table)
-
-
-def _text(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else str(value)
-
-
-def _metadata_index_text(index: MetadataIndex) -> str:
-    said = [f"{index.field}: {index.type}", index.state, index.reason]
-    return printable(", ".join(one for one in said if one is not None))
-
-
-def _print_table(collections: list[Collection]) -> None:
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column("name", no_wrap=True)
-    table.add_column("dimension", justify="right")
-    for column in ("metric", "type", "index", "model", "description"):
-        table.add_column(column)
-    for one in collections:
-        table.add_row(
-            Text(one.name),
-            f"{one.dimension:,}",
-            one.metric,
-            one.type,
-            _index_text(one),
-            Text(printable(one.model or "")),
-            Text(shortened(one.description or "", 60)),
-        )
-    Console(highlight=False).print(table)
-
-
-def _index_text(collection: DescribedCollection) -> str:
-    index = collection.index.model_dump(mode="json", exclude_none=True)
-    return " ".join([index.pop("kind"), *(f"{key}={value}" for key, value in index.items())])
+    while True:
+        found = client.collection(name, token=token, timeout_ms=TOKEN_PATIENCE_MS)
+        if found.change is None:
+            return found
+        if found.change.state == "failed":
+            raise CommandRefusedError(f"The change of {name} {change_text(found.change)}")
+        time.sleep(WAIT_INTERVAL_SECONDS)

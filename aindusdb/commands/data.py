@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import typer
 
-from aindusdb.commands import collections, events, exporting, importing, searching, vectors
+from aindusdb.commands import aliases, collections, events, exporting, importing, restoring, searching, vectors
 
 
 def register(app: typer.Typer) -> None:
     collections.register(app)
+    aliases.register(app)
     importing.register(app)
     exporting.register(app)
     vectors.register(app)
     searching.register(app)
+    restoring.register(app)
     events.register(app)

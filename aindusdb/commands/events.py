@@ -38,7 +38,7 @@ def register(app: typer.Typer) -> None:
         after: Annotated[int | None, typer.Option(min=0, help="Begin behind this position.")] = None,
         limit: Annotated[int | None, typer.Option(min=1, help="Show at most so many events.")] = None,
         follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new events until Ctrl-C.")] = False,
-        collection: Annotated[UUID | None, typer.Option(help="Only events of the collection with this id.")] = None,
+        collection_id: Annotated[UUID | None, typer.Option(help="Only events of the collection with this id.")] = None,
         event_type: Annotated[str | None, typer.Option("--type", help="Only events of this type.")] = None,
         data_dir: Annotated[
             Path, typer.Option("--data-dir", help="Where the local stack's data lie.", envvar="AINDUSDB_DATA_DIR")
@@ -46,7 +46,7 @@ def register(app: typer.Typer) -> None:
         as_json: JsonOption = False,
     ) -> None:
         """Show the last events of the log (--limit says how many), or those behind --after (at most --limit)."""
-        tailing = _Tail(EventFilter(collection, event_type), after, limit, follow, as_json)
+        tailing = _Tail(EventFilter(collection_id, event_type), after, limit, follow, as_json)
         with refusals(), suppress(KeyboardInterrupt):
             asyncio.run(tailing.run(events_dsn(data_dir.absolute())))
 

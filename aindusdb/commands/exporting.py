@@ -1,10 +1,10 @@
-"""`aindusdb export`: all vectors of a collection into a file that `aindusdb import` reads."""
+"""`aindusdb export`: vectors of a collection into a file that `aindusdb import` reads."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from enum import StrEnum
 from itertools import islice
@@ -16,11 +16,22 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from aindusdb.client import Client, RetryPolicy, StoredVector, encode_embedding
+from aindusdb.client.calls import Moment
 from aindusdb.commands.import_tables import arrow
+from aindusdb.commands.options import (
+    TOKEN_PATIENCE_MS,
+    AsOfOption,
+    CollectionOption,
+    FilterOption,
+    TokenOption,
+    filter_of,
+    moment_of,
+)
 from aindusdb.commands.output import CommandRefusedError, JsonOption, UrlOption, print_json, refusals, service_url
 
 PATIENCE = RetryPolicy(patience_seconds=120.0)
 BLOCK_ROWS = 1_000
+PARTS = ("content", "metadata", "embedding")
 
 Write = Callable[[list[StoredVector]], None]
 
@@ -42,19 +53,25 @@ def register(app: typer.Typer) -> None:
     @app.command("export")
     def export_file(
         file: Annotated[Path, typer.Argument(help="Where the vectors are written; its name says the format.")],
-        collection: Annotated[str, typer.Option(help="The collection to read.")],
+        collection: CollectionOption,
         kind: Annotated[
             ExportFormat | None, typer.Option("--format", help="jsonl: embeddings as base64. parquet: as lists.")
         ] = None,
-        token: Annotated[str | None, typer.Option(help="A write's consistency token: see that write.")] = None,
+        where: FilterOption = None,
+        as_of: AsOfOption = None,
+        token: TokenOption = None,
         url: UrlOption = None,
         as_json: JsonOption = False,
     ) -> None:
-        """Export all vectors of a collection, in the order of their ids. The file appears once it is whole."""
+        """Export the vectors of a collection, all or those that match a filter, in the order of their ids. The file
+        appears once it is whole."""
         started = time.monotonic()
         with refusals():
             try:
-                count = _export(file, _format_of(file, kind), collection, token, service_url(url))
+                wanted = filter_of(where)
+                count = _export(
+                    file, _format_of(file, kind), collection, wanted, moment_of(as_of), token, service_url(url)
+                )
             except OSError as error:
                 raise CommandRefusedError(f"{error.filename or file}: {error.strerror or error}") from error
         seconds = time.monotonic() - started
@@ -71,16 +88,27 @@ def _format_of(file: Path, named: ExportFormat | None) -> ExportFormat:
     return found
 
 
-def _export(file: Path, kind: ExportFormat, collection: str, token: str | None, url: str) -> int:
+def _export(
+    file: Path,
+    kind: ExportFormat,
+    collection: str,
+    wanted: Mapping[str, Any] | None,
+    as_of: Moment | None,
+    token: str | None,
+    url: str,
+) -> int:
     unfinished = file.with_name(file.name + ".unfinished")
     writing = _json_lines if kind is ExportFormat.JSONL else _parquet
     exported = 0
     # A session, so that a later page is not of an older state than an earlier one.
     with Client(url, retries=PATIENCE) as client, _progress() as progress:
         session = client.session()
-        found = session.count(collection, token=token)
+        found = session.count(collection, filter=wanted, as_of=as_of, token=token, timeout_ms=TOKEN_PATIENCE_MS)
         bar = progress.add_task("exporting", total=found.count)
-        vectors = session.vectors(collection, include=["content", "metadata", "embedding"], token=token)
+        # By its own name: an alias may stand for another collection by the next page.
+        vectors = session.scroll(
+            found.collection, filter=wanted, include=PARTS, as_of=as_of, token=token, timeout_ms=TOKEN_PATIENCE_MS
+        )
         with writing(unfinished) as write:
             while block := list(islice(vectors, BLOCK_ROWS)):
                 write(block)

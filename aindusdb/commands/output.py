@@ -75,6 +75,11 @@ def printable(text: str) -> str:
     )
 
 
+def counted(count: int, noun: str) -> str:
+    """`1 vector`, `2,000 vectors`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 def shortened(text: str, width: int) -> str:
     """At most `width` characters, on one line."""
     line = printable(" ".join(text.split()))

@@ -1,132 +1,136 @@
-"""`aindusdb search`: the nearest vectors as a table."""
+"""`aindusdb search` and `recommend`: the nearest vectors as a table."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-from typing import Annotated, Any
+from enum import StrEnum
+from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from aindusdb.client import Client, SearchAnswer, encode_embedding
-from aindusdb.commands.output import (
-    CommandRefusedError,
-    JsonOption,
-    UrlOption,
-    print_json,
-    printable,
-    refusals,
-    say,
-    service_url,
-    shortened,
+from aindusdb.client import Client, GroupsAnswer, SearchAnswer
+from aindusdb.commands.hit_display import print_groups, print_hits
+from aindusdb.commands.options import (
+    TOKEN_PATIENCE_MS,
+    AsOfOption,
+    CollectionOption,
+    FilterOption,
+    IncludeOption,
+    TokenOption,
+    VectorFileOption,
+    VectorOption,
+    embedding_of,
+    filter_of,
+    moment_of,
+    require_one,
 )
-from shared.strict_json import MalformedJsonError, parse_json
+from aindusdb.commands.output import JsonOption, UrlOption, print_json, refusals, service_url
 
-CONTENT_WIDTH = 60
-METADATA_WIDTH = 40
+DEFAULT_INCLUDE = ("content", "metadata")
+
+KOption = Annotated[int | None, typer.Option("-k", "--k", min=1, help="How many hits; 10 if not given.")]
+MinScoreOption = Annotated[float | None, typer.Option("--min-score", help="Leave out hits with a lower score.")]
+ExactOption = Annotated[bool, typer.Option("--exact", help="Compare with every vector, without the index.")]
+EfSearchOption = Annotated[int | None, typer.Option("--ef-search", min=1, help="hnsw: candidates while searching.")]
+ExplainOption = Annotated[bool, typer.Option("--explain", help="Say how it was found; with --json, the whole plan.")]
+
+
+class Strategy(StrEnum):
+    AVERAGE_VECTOR = "average_vector"
+    BEST_SCORE = "best_score"
 
 
 def register(app: typer.Typer) -> None:
     @app.command()
     def search(
-        collection: Annotated[str, typer.Option(help="The collection to search.")],
+        collection: CollectionOption,
         query: Annotated[
             str | None, typer.Option("--query", "--text", help="A text, in a collection that takes texts.")
         ] = None,
-        vector: Annotated[str | None, typer.Option(help="The embedding as a JSON array of numbers.")] = None,
-        vector_file: Annotated[Path | None, typer.Option(help="A file that holds this array.")] = None,
-        k: Annotated[int, typer.Option("-k", "--k", help="How many hits.")] = 10,
-        where: Annotated[str | None, typer.Option("--filter", help="A filter, as JSON.")] = None,
-        exact: Annotated[bool, typer.Option("--exact", help="Compare with every vector, without the index.")] = False,
-        ef_search: Annotated[int | None, typer.Option(help="hnsw: candidates while searching.")] = None,
-        token: Annotated[str | None, typer.Option(help="A write's consistency token: see that write.")] = None,
+        vector: VectorOption = None,
+        vector_file: VectorFileOption = None,
+        vector_id: Annotated[str | None, typer.Option("--id", help="A stored vector; itself it is left out.")] = None,
+        k: KOption = None,
+        where: FilterOption = None,
+        min_score: MinScoreOption = None,
+        group_by: Annotated[
+            str | None, typer.Option(metavar="FIELD", help="The nearest of each value of a field: metadata.lang.")
+        ] = None,
+        groups: Annotated[int | None, typer.Option(min=1, help="How many groups; 10 if not given.")] = None,
+        per_group: Annotated[int | None, typer.Option(min=1, help="Hits of each group; 3 if not given.")] = None,
+        include: IncludeOption = None,
+        exact: ExactOption = False,
+        ef_search: EfSearchOption = None,
+        explain: ExplainOption = False,
+        as_of: AsOfOption = None,
+        token: TokenOption = None,
         url: UrlOption = None,
         as_json: JsonOption = False,
     ) -> None:
-        """Search a collection by a text or by an embedding."""
-        with refusals():
-            origin = _origin(query, vector, vector_file)
-            wanted = None if where is None else _filter(where)
-            with Client(service_url(url)) as client:
+        """Search a collection by a text, an embedding, or a vector that it holds."""
+        require_one({"--query": query, "--vector": vector, "--vector-file": vector_file, "--id": vector_id})
+        if group_by is None and (groups, per_group) != (None, None):
+            raise typer.BadParameter("name the field that groups are made by", param_hint="--group-by")
+        if group_by is not None and k is not None:
+            raise typer.BadParameter("with --group-by, --groups and --per-group say how many", param_hint="--k")
+        with refusals(), Client(service_url(url)) as client:
+            embedding, wanted = embedding_of(vector, vector_file), filter_of(where)
+            answer: SearchAnswer | GroupsAnswer
+            if group_by is None:
                 answer = client.search(
-                    collection,
-                    embedding=None if isinstance(origin, str) else origin,
-                    query=origin if isinstance(origin, str) else None,
-                    k=k,
-                    filter=wanted,
-                    exact=exact or None,
-                    ef_search=ef_search,
-                    include=["content", "metadata"],
-                    token=token,
-                )
-        if as_json:
-            print_json(answer.model_dump(mode="json"))
-        else:
-            _print_hits(answer)
+                    collection, embedding=embedding, query=query, id=vector_id, k=k, filter=wanted,
+                    min_score=min_score, include=include or DEFAULT_INCLUDE, exact=exact or None, ef_search=ef_search,
+                    explain=explain or None, as_of=moment_of(as_of), token=token, timeout_ms=TOKEN_PATIENCE_MS,
+                )  # fmt: skip
+            else:
+                answer = client.search_groups(
+                    collection, group_by, groups=groups, per_group=per_group, embedding=embedding, query=query,
+                    id=vector_id, filter=wanted, min_score=min_score, include=include or DEFAULT_INCLUDE,
+                    exact=exact or None, ef_search=ef_search, explain=explain or None,
+                    as_of=moment_of(as_of), token=token, timeout_ms=TOKEN_PATIENCE_MS,
+                )  # fmt: skip
+        _show(answer, as_json)
+
+    @app.command()
+    def recommend(
+        collection: CollectionOption,
+        positive: Annotated[
+            list[str], typer.Option("--positive", metavar="ID", help="To be near to; may be given several times.")
+        ],
+        negative: Annotated[
+            list[str] | None,
+            typer.Option("--negative", metavar="ID", help="To be away from; may be given several times."),
+        ] = None,
+        strategy: Annotated[
+            Strategy | None,
+            typer.Option(help="average_vector: around one point. best_score: by the nearest example; compares all."),
+        ] = None,
+        k: KOption = None,
+        where: FilterOption = None,
+        min_score: MinScoreOption = None,
+        include: IncludeOption = None,
+        exact: ExactOption = False,
+        ef_search: EfSearchOption = None,
+        explain: ExplainOption = False,
+        as_of: AsOfOption = None,
+        token: TokenOption = None,
+        url: UrlOption = None,
+        as_json: JsonOption = False,
+    ) -> None:
+        """Find what is near to some stored vectors, and not to others."""
+        with refusals(), Client(service_url(url)) as client:
+            answer = client.recommend(
+                collection, positive, negative or (), strategy=None if strategy is None else strategy.value, k=k,
+                filter=filter_of(where), min_score=min_score, include=include or DEFAULT_INCLUDE, exact=exact or None,
+                ef_search=ef_search, explain=explain or None, as_of=moment_of(as_of), token=token,
+                timeout_ms=TOKEN_PATIENCE_MS,
+            )  # fmt: skip
+        _show(answer, as_json)
 
 
-def _origin(query: str | None, vector: str | None, file: Path | None) -> str | list[float]:
-    """The text or the embedding to look for."""
-    if sum(one is not None for one in (query, vector, file)) != 1:
-        raise CommandRefusedError("Say what to look for by --query, --vector or --vector-file, one of them.")
-    return _embedding(vector, file) if query is None else query
-
-
-def _embedding(vector: str | None, file: Path | None) -> list[float]:
-    if file is not None:
-        try:
-            text, origin = file.read_text(encoding="utf-8"), str(file)
-        except (OSError, UnicodeDecodeError) as error:
-            raise CommandRefusedError(f"{file} cannot be read: {error}") from error
+def _show(answer: SearchAnswer | GroupsAnswer, as_json: bool) -> None:
+    if as_json:
+        print_json(answer.model_dump(mode="json"))
+    elif isinstance(answer, GroupsAnswer):
+        print_groups(answer)
     else:
-        text, origin = vector or "", "--vector"
-    numbers = _json(text, origin)
-    if not isinstance(numbers, list) or not numbers or not {type(one) for one in numbers} <= {int, float}:
-        raise CommandRefusedError(f"{origin} is not a JSON array of numbers.")
-    try:
-        encode_embedding(numbers)
-    except ValueError as error:
-        raise CommandRefusedError(f"{origin}: {error}") from error
-    return numbers
-
-
-def _filter(text: str) -> dict[str, Any]:
-    document = _json(text, "--filter")
-    if not isinstance(document, dict):
-        raise CommandRefusedError("--filter is not a JSON object.")
-    return document
-
-
-def _json(text: str, origin: str) -> Any:
-    try:
-        return parse_json(text.encode())
-    except (MalformedJsonError, UnicodeEncodeError) as error:
-        raise CommandRefusedError(f"{origin} is not valid JSON: {error}") from error
-
-
-def _print_hits(answer: SearchAnswer) -> None:
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("", "score", "distance"):
-        table.add_column(column, justify="right", no_wrap=True)
-    for column in ("id", "content", "metadata"):
-        table.add_column(column)
-    for rank, hit in enumerate(answer.hits, start=1):
-        metadata = json.dumps(hit.metadata, ensure_ascii=False) if hit.metadata else ""
-        table.add_row(
-            str(rank),
-            f"{hit.score:.4f}",
-            f"{hit.distance:.4f}",
-            Text(printable(hit.id)),
-            Text(shortened(hit.content or "", CONTENT_WIDTH)),
-            Text(shortened(metadata, METADATA_WIDTH)),
-        )
-    Console(highlight=False).print(table)
-    cached = ", from the cache" if answer.cached else ""
-    say(f"{len(answer.hits)} hits in {answer.took_ms:.1f} ms{cached}, as of position {answer.freshness.position}")
-    if answer.truncated:
-        say("The query is longer than the model sees; what it found, it found by the beginning.")
-    if not answer.complete:
-        say("The answer is incomplete: the index could not fill it.")
+        print_hits(answer)

@@ -39,18 +39,54 @@ def test_hits_are_shown_without_giving_the_terminal_orders(invoke: Invoke, servi
 @pytest.mark.parametrize(
     "arguments",
     [
-        (),
-        ("--vector", "[1"),
-        ("--vector", '["a"]'),
-        ("--vector", "[1]", "--filter", "{"),
-        ("--vector", "[1e99]"),
-        ("--vector", "[1]", "--query", "wing"),
+        ("search", "--vector", "[1"),
+        ("search", "--vector", '["a"]'),
+        ("search", "--vector", "[1]", "--filter", "{"),
+        ("search", "--vector", "[1]", "--filter", "[]"),
+        ("search", "--vector", "[1e99]"),
+        ("vectors", "put", "x", "--content", "text", "--metadata", "null"),
+        ("vectors", "patch", "x", "--metadata", "[]"),
+        ("vectors", "delete", "--filter", "7"),
     ],
 )
-def test_a_search_that_makes_no_sense_is_refused_before_it_is_sent(invoke: Invoke, arguments: tuple[str, ...]) -> None:
-    done = invoke("search", "--collection", "a", *arguments)
+def test_a_value_that_makes_no_sense_is_refused_before_it_is_sent(invoke: Invoke, arguments: tuple[str, ...]) -> None:
+    done = invoke(*arguments, "--collection", "a")
     assert done.exit_code == 1
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("search",), "--query"),
+        (("search", "--vector", "[1]", "--query", "wing"), "--query"),
+        (("search", "--id", "x", "--groups", "3"), "--group-by"),
+        (("search", "--id", "x", "--group-by", "metadata.lang", "-k", "3"), "--k"),
+        (("vectors", "put", "x"), "--content"),
+        (("vectors", "patch"), "ID"),
+        (("vectors", "patch", "x"), "--metadata"),
+        (("vectors", "patch", "x", "--filter", "{}"), "ID"),
+        (("vectors", "patch", "--filter", "{}"), "--metadata"),
+        (("vectors", "patch", "--filter", "{}", "--metadata", "{}", "--content", "text"), "--filter"),
+        (("vectors", "patch", "x", "--metadata", "{}", "--dry-run"), "--dry-run"),
+        (("vectors", "delete"), "ID"),
+        (("vectors", "delete", "x", "--limit", "3"), "--limit"),
+        (("vectors", "delete", "--filter", "{}", "--if-version", "3"), "--if-version"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused_by_name(
+    invoke: Invoke, arguments: tuple[str, ...], named: str
+) -> None:
+    done = invoke(*arguments, "--collection", "a")
+    assert done.exit_code == 2
+    assert named in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--m", "8"), ("--description", "x", "--no-description"), ("--metadata-index", "price"), ()]
+)
+def test_an_update_that_says_nothing_whole_is_refused(invoke: Invoke, arguments: tuple[str, ...]) -> None:
+    assert invoke("collections", "update", "a", *arguments).exit_code == 2
 
 
 def test_an_embedding_can_come_from_a_file(invoke: Invoke, service: FakeService, tmp_path: Path) -> None:

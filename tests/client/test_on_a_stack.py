@@ -1,10 +1,14 @@
-"""Both clients against the running product, killed processes included."""
+"""Both clients and the command line against the running product, killed processes included."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
@@ -35,7 +39,7 @@ from aindusdb.commands import data
 from tests.client.either import PATIENCE, either
 from tests.command.tcp_proxy import Cut, cutting_proxy
 from tests.projector.projecting import until
-from tests.stack.running import StackUnderTest
+from tests.stack.running import REPOSITORY, StackUnderTest
 
 DIMENSION = 8
 KINDS = ("synchronous", "asynchronous")
@@ -84,6 +88,10 @@ async def test_a_vector_is_written_read_changed_and_brought_back(kind: str, url:
         assert found.embedding.dtype == np.float32
         assert (found.embedding == embedding).all(), "bit for bit"
         assert (await session.get(kind, "a", version=1)).content == "first"
+        assert (await session.snapshots(kind)).items == []
+        with pytest.raises(refusals.SnapshotNotFoundError):
+            await session.count(kind, as_of={"position": found.position})
+        assert (await session.get(kind, "a", as_of={"position": found.position - 1})).content == "first"
         with pytest.raises(refusals.VersionMismatchError) as moved:
             await session.put(kind, "a", embedding=embedding, if_version=1)
         assert (moved.value.expected, moved.value.current) == (1, 2)
@@ -223,15 +231,18 @@ async def test_writes_are_repeated_through_kills_and_nothing_is_doubled(stack: S
         assert set(origins.values()) == {1}
 
 
-def test_what_is_exported_is_imported_as_it_was(url: str, tmp_path: Path) -> None:
+def at_a_shell(url: str, *arguments: str) -> Any:
+    """The JSON objects that a command prints, or the only one."""
     app = typer.Typer(pretty_exceptions_enable=False)
     data.register(app)
+    done = CliRunner().invoke(app, [*arguments, "--url", url, "--json"])
+    assert done.exit_code == 0, done.output
+    printed = [json.loads(line) for line in done.stdout.splitlines()]
+    return printed[0] if len(printed) == 1 else printed
 
-    def run(*arguments: str) -> Any:
-        done = CliRunner().invoke(app, [*arguments, "--url", url, "--json"])
-        assert done.exit_code == 0, done.output
-        return [json.loads(line) for line in done.stdout.splitlines()]
 
+def test_what_is_exported_is_imported_as_it_was(url: str, tmp_path: Path) -> None:
+    shell = partial(at_a_shell, url)
     with Client(url, retries=PATIENCE) as client:
         client.create_collection("exported", dimension=DIMENSION, index={"kind": "none"})
         embeddings = numbers(1_500)
@@ -241,24 +252,140 @@ def test_what_is_exported_is_imported_as_it_was(url: str, tmp_path: Path) -> Non
         written = client.put_many("exported", vectors)
         assert written.consistency_token is not None
         before = list(client.vectors("exported", include=PARTS, token=written.consistency_token, **SETTLED))
-        for kind in ("jsonl", "parquet"):
+        for kind, wanted in (("jsonl", {}), ("parquet", {"n": {"$lt": 1_200}})):
             file = str(tmp_path / f"vectors.{kind}")
-            run("export", file, "--collection", "exported", "--token", written.consistency_token)
-            [report] = run("import", file, "--collection", f"from-{kind}", "--create")
-            assert report["created"] == len(before)
+            shell("export", file, "--collection", "exported", "--filter", json.dumps(wanted))
+            report = shell("import", file, "--collection", f"from-{kind}", "--create")
+            expected = before[:1_200] if wanted else before
+            assert report["created"] == len(expected)
             after = client.vectors(f"from-{kind}", include=PARTS, token=report["consistency_token"], **SETTLED)
-            for one, other in zip(before, after, strict=True):
+            for one, other in zip(expected, after, strict=True):
                 assert (one.id, one.content, one.metadata) == (other.id, other.content, other.metadata)
                 assert one.embedding is not None
                 assert other.embedding is not None
                 assert (one.embedding == other.embedding).all()
-    [event] = run("events", "feed", "--after", "0", "--limit", "1")
-    assert event["position"] == 1
-    [vector] = run("vectors", "get", "v0001", "--collection", "exported")
-    assert vector["content"] == "text 1"
-    assert [one["version"] for one in run("vectors", "history", "v0001", "--collection", "exported")] == [1]
-    [restored] = run("vectors", "restore", "v0001", "--collection", "exported", "--version", "1")
-    assert restored["version"] == 1, "it is as it was already"
+    assert shell("events", "feed", "--after", "0", "--limit", "1")["position"] == 1
+
+
+def test_vectors_are_written_found_and_changed_at_a_shell(url: str) -> None:
+    shell = partial(at_a_shell, url)
+    kites = ("--collection", "kites")
+    shell("collections", "create", "kites", "--dimension", "2", "--index", "none", "--month-partitions")
+    for n in range(6):
+        metadata = json.dumps({"n": n, "odd": bool(n % 2)})
+        shell("vectors", "put", f"k{n}", *kites, "--vector", f"[{n}, 1]", "--content", "kite", "--metadata", metadata)
+    token = shell("aliases", "set", "current", *kites)["consistency_token"]
+    assert [one["name"] for one in shell("aliases", "list", *kites, "--token", token)] == ["current"]
+    assert shell("aliases", "show", "current")["collection"] == "kites"
+    of_alias = ("--collection", "current")
+    odd = ("vectors", "list", *of_alias, "--filter", '{"odd": true}', "--desc", "--limit", "2")
+    page = shell(*odd)
+    rest = shell(*odd, "--cursor", page["next_cursor"])
+    assert [one["id"] for one in (*page["items"], *rest["items"])] == ["k5", "k3", "k1"]
+    hits = shell("search", *of_alias, "--id", "k5", "--min-score", "0.9", "--include", "metadata.n")["hits"]
+    assert [(one["id"], one["metadata"]) for one in hits] == [(f"k{n}", {"n": n}) for n in (4, 3, 2)]
+    grouped = shell("search", *of_alias, "--vector", "[1, 9]", "--group-by", "metadata.odd", "--per-group", "1")
+    assert [(one["value"], one["hits"][0]["id"]) for one in grouped["groups"]] == [(False, "k0"), (True, "k1")]
+    assert shell("recommend", *of_alias, "--positive", "k5", "--negative", "k0", "-k", "1")["hits"][0]["id"] == "k4"
+
+    few = ("--filter", '{"n": {"$lt": 2}}')
+    assert shell("vectors", "delete", *of_alias, *few, "--dry-run")["matched"] == 2
+    patched = shell("vectors", "patch", *of_alias, *few, "--metadata", '{"odd": null}')
+    again = ("--token", patched["consistency_token"])
+    assert (patched["changed"], shell("vectors", "get", "k0", *kites, *again)["metadata"]) == (2, {"n": 0})
+    deleted = shell("vectors", "delete", *of_alias, *few, "--limit", "1")
+    assert (deleted["deleted"], deleted["limit_reached"]) == (1, True)
+    deleted = shell("vectors", "delete", *of_alias, *few, "--token", deleted["consistency_token"])
+    assert deleted["deleted"] == 1
+    assert shell("vectors", "get", "k0", *kites, "--as-of", str(patched["first_position"] - 1))["version"] == 1
+    shell("vectors", "patch", "k5", *kites, "--no-content", "--if-version", "1")
+    last = shell("vectors", "delete", "k4", *kites)
+    assert shell("vectors", "count", *of_alias, "--token", last["consistency_token"])["count"] == 3
+
+    events = shell("vectors", "history", "k0", *kites)
+    assert [one["version"] for one in events] == [1, 2, 3]
+    assert shell("restore", events[-1]["request_id"])["restored"] == 1
+    assert shell("vectors", "restore", "k4", *kites, "--version", "1")["version"] == 3
+    shell("aliases", "remove", "current")
+
+
+def test_a_collection_is_changed_deleted_and_brought_back_at_a_shell(url: str) -> None:
+    shell = partial(at_a_shell, url)
+    created = shell("collections", "create", "described", "--dimension", "3", "--description", "first")
+    assert shell("collections", "update", "described", "--description", "second")["description"] == "second"
+    changed = shell("collections", "update", "described", "--no-description", "--metric", "l2", "--wait")
+    assert (changed["active"]["metric"], changed["change"], changed["description"]) == ("l2", None, None)
+    assert shell("collections", "update", "described", "--month-partitions")["month_partitions"]
+    [index] = shell("collections", "update", "described", "--metadata-index", "price:number")["metadata_indexes"]
+    assert index["field"] == "price"
+    assert shell("collections", "update", "described", "--no-metadata-indexes")["metadata_indexes"] == []
+    assert shell("collections", "delete", "described", "--if-version", "6")["version"] == 7
+    back = shell("collections", "restore", "described", "--collection-id", created["collection_id"])
+    shown = shell(
+        "collections",
+        "show",
+        "described",
+        "--token",
+        shell("aliases", "set", "a", "--collection", "described")["consistency_token"],
+    )
+    assert shown["collection_id"] == back["collection_id"] != created["collection_id"]
+
+
+def test_what_people_are_shown_is_text(url: str) -> None:
+    app = typer.Typer(pretty_exceptions_enable=False)
+    data.register(app)
+    with Client(url, retries=PATIENCE) as client:
+        client.create_collection("shown", dimension=2)
+        client.put("shown", "a", embedding=[1, 2], content="a text", metadata={"lang": "en"})
+        token = client.set_alias("seen", "shown").consistency_token
+        client.collection("shown", token=token, **SETTLED)
+    shown = ("--collection", "shown")
+    for arguments, said in (
+        (("collections", "list"), "shown"),
+        (("collections", "show", "shown"), "the tables are what the collection is to be"),
+        (("collections", "snapshots", "seen"), "shown has no snapshots."),
+        (("aliases", "list"), "seen"),
+        (("aliases", "show", "seen"), "shown"),
+        (("vectors", "list", *shown), "a text"),
+        (("vectors", "list", *shown, "--filter", '{"lang": "fr"}'), "No vector matches."),
+        (("vectors", "count", *shown), "1"),
+        (("search", *shown, "--vector", "[1, 2]", "--explain"), "scan: "),
+        (("search", *shown, "--vector", "[1, 2]", "--group-by", "metadata.lang"), "1 group "),
+        (("recommend", *shown, "--positive", "a"), "0 hits"),
+        (("vectors", "delete", *shown, "--filter", "{}", "--dry-run"), "1 vector of shown matches"),
+        (("vectors", "patch", *shown, "--filter", "{}", "--metadata", '{"lang": "en"}'), "1 were so already"),
+        (("vectors", "patch", "a", *shown, "--content", "another"), "a is changed; it has version 2 now"),
+        (("vectors", "delete", *shown, "--filter", "{}", "--limit", "1"), "others may match"),
+        (("aliases", "remove", "seen"), "Removed seen; shown stays"),
+        (("collections", "delete", "shown"), "aindusdb collections restore shown --collection-id"),
+    ):
+        done = CliRunner().invoke(app, [*arguments, "--url", url])
+        assert (done.exit_code, said in done.output) == (0, True), done.output
+
+
+def test_a_killed_import_is_completed_by_the_same_command(url: str, tmp_path: Path) -> None:
+    lines = 4_000
+    vectors = np.random.default_rng(4).standard_normal((lines, 32)).round(4)
+    file = tmp_path / "vectors.jsonl"
+    file.write_text("".join(json.dumps({"embedding": vector.tolist()}) + "\n" for vector in vectors))
+    options = ["--collection", "killed-import", "--create", "--dimension", "32", "--batch-size", "50", "--json"]
+    command = [sys.executable, "-m", "aindusdb", "import", str(file), *options, "--url", url]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+
+    first = subprocess.Popen(command, env=environment)
+    progress_file = tmp_path / "vectors.jsonl.killed-import.aindusdb-progress"
+    while not progress_file.exists() or json.loads(progress_file.read_text())["line"] < lines // 10:
+        assert first.poll() is None, "it ended before it could be killed"
+        time.sleep(0.005)
+    first.kill()
+    first.wait()
+
+    second = subprocess.run(command, env=environment, capture_output=True, check=True, timeout=100)
+    report = json.loads(second.stdout)
+    assert report["created"] + report["unchanged"] == lines
+    with Client(url, retries=PATIENCE) as client:
+        listed = [one.id for one in client.vectors("killed-import", token=report["consistency_token"], **SETTLED)]
+    assert len(listed) == len(set(listed)) == lines
 
 
 async def test_a_write_whose_answer_is_lost_takes_effect_once(url: str) -> None:
