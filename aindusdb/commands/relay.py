@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Coroutine
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -21,6 +22,8 @@ from shared.postgres import CONNECTION_LOST, connect_uncached
 from shared.settings import settings_from_environment
 
 AnswerT = TypeVar("AnswerT")
+
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would begin, and do nothing.")]
 
 DataFolderOption = Annotated[
     Path, typer.Option("--data-dir", help="Where the local stack's data lie.", envvar="AINDUSDB_DATA_DIR")
@@ -48,25 +51,73 @@ def register(app: typer.Typer) -> None:
         partitions: Annotated[
             int | None, typer.Option(min=1, max=1000, help="Another number of partitions; the topic is made anew.")
         ] = None,
-        from_position: Annotated[
-            int | None, typer.Option(min=0, help="Publish again what follows this position; 0 is everything.")
-        ] = None,
         new_topic: Annotated[
             bool, typer.Option("--new-topic", help="Make the topic anew, without whatever is in it now.")
         ] = False,
+        dry_run: DryRunOption = False,
         data_dir: DataFolderOption = Path(".aindusdb"),
         as_json: JsonOption = False,
     ) -> None:
-        """Begin a new feed: the topic is filled anew from the log, by default with what is not published yet.
+        """Begin a new feed, in the topic as it is or a new one, with what is not published yet.
 
         Nothing is lost or applied twice: projectors read from the log what a topic does not hold.
         """
-        with refusals():
-            feed = _run(_reset(*_servers(data_dir), partitions, from_position, new_topic))
-        if as_json:
-            print_json({"feed": feed})
-        else:
-            typer.echo(f"Feed {feed} begins; relays and projectors go over to it by themselves")
+        _begin(data_dir, _Wanted(None, partitions, new_topic, dry_run), as_json)
+
+    @group.command()
+    def republish(
+        from_position: Annotated[
+            int, typer.Option("--from", min=1, help="The first position that is published again; 1 is everything.")
+        ],
+        dry_run: DryRunOption = False,
+        data_dir: DataFolderOption = Path(".aindusdb"),
+        as_json: JsonOption = False,
+    ) -> None:
+        """Publish again what the log holds from a position on, for other readers of the topic.
+
+        It begins a new feed, in the topic as it is: what is in it stays there, and comes once more. Projectors need it
+        never, and apply nothing twice.
+        """
+        _begin(data_dir, _Wanted(from_position, None, False, dry_run), as_json)
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """`from_position` None: from where the current feed is. `partitions` None: as many as it has."""
+
+    from_position: int | None
+    partitions: int | None
+    new_topic: bool
+    dry_run: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _NextFeed:
+    """What begins, or would: `events` of the log from `from_position` on are published in it."""
+
+    feed: int
+    partitions: int
+    from_position: int
+    events: int
+    topic: str
+    new_topic: bool
+    dry_run: bool
+
+
+def _begin(data_dir: Path, wanted: _Wanted, as_json: bool) -> None:
+    with refusals():
+        next_feed = _run(_open(*_servers(data_dir), wanted))
+    if as_json:
+        print_json(asdict(next_feed))
+        return
+    begins = "would begin" if wanted.dry_run else "begins"
+    topic = f"topic {next_feed.topic}, {'made anew' if next_feed.new_topic else 'as it is'}"
+    typer.echo(
+        f"Feed {next_feed.feed} {begins}: {next_feed.events:,} events from position {next_feed.from_position:,} on, "
+        f"in {next_feed.partitions} partitions of the {topic}"
+    )
+    if not wanted.dry_run:
+        typer.echo("Relays and projectors go over to it by themselves")
 
 
 def _servers(data_dir: Path) -> tuple[str, KafkaSettings]:
@@ -109,23 +160,26 @@ async def _read_status(dsn: str) -> RelayStatus:
     return found
 
 
-async def _reset(
-    dsn: str, kafka: KafkaSettings, partitions: int | None, from_position: int | None, new_topic: bool
-) -> int:
+async def _open(dsn: str, kafka: KafkaSettings, wanted: _Wanted) -> _NextFeed:
     if not kafka.kafka_bootstrap:
         raise CommandRefusedError("Name Kafka in AINDUSDB_KAFKA_BOOTSTRAP, or start the stack with --kafka.")
     current = await _read_status(dsn)
-    wanted = partitions or len(current.partition_positions)
+    partitions = wanted.partitions or len(current.partition_positions)
+    # After a restore the log may end before what was published of it.
+    after = min(current.position, current.head) if wanted.from_position is None else wanted.from_position - 1
+    if after > current.head:
+        raise CommandRefusedError(f"The log ends at position {current.head:,}; there is nothing from {after + 1:,} on.")
     async with opened_admin(kafka) as admin:
         there = await partition_count(admin, kafka.kafka_topic)
-        connection = await connect_uncached(dsn)
-        try:
-            # First: a relay of the old feed would make the topic again as it was.
-            feed = await open_next_feed(
-                connection, wanted, current.position if from_position is None else from_position
-            )
-        finally:
-            await connection.close(timeout=5)
-        if there and (new_topic or there != wanted):
-            await delete_topic(admin, kafka.kafka_topic)
-    return feed
+        new_topic = not there or wanted.new_topic or there != partitions
+        feed = current.feed + 1
+        if not wanted.dry_run:
+            connection = await connect_uncached(dsn)
+            try:
+                # First: a relay of the old feed would make the topic again as it was.
+                feed = await open_next_feed(connection, partitions, after)
+            finally:
+                await connection.close(timeout=5)
+            if there and new_topic:
+                await delete_topic(admin, kafka.kafka_topic)
+    return _NextFeed(feed, partitions, after + 1, current.head - after, kafka.kafka_topic, new_topic, wanted.dry_run)

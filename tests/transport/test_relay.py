@@ -8,7 +8,6 @@ import time
 from uuid import UUID
 
 import pytest
-from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import NewTopic
 
 from command_service import relaying
@@ -17,31 +16,13 @@ from command_service.relay_lease import LeadershipLostError, Lease, keep, open_n
 from shared.event_log import read_event_rows, read_log_id
 from shared.kafka.clients import opened_admin
 from shared.kafka.partitions import partitions_of
-from shared.kafka.records import Piece, piece_of
 from shared.kafka.topic import delete_topic, partition_count
 from shared.postgres import read_server_started
 from tests.projector.projecting import until
 from tests.projector.read_model import read_log
 from tests.servers import DatabaseFactory, connected, own_kafka
+from tests.transport.topic import pieces
 from tests.transport.transporting import Load, Transport, transport
-
-
-async def pieces(way: Transport) -> dict[int, list[Piece]]:
-    """Everything that is in the topic, by partition."""
-    consumer = AIOKafkaConsumer(way.topic, bootstrap_servers=way.bootstrap, auto_offset_reset="earliest")
-    await consumer.start()
-    try:
-        ends = await consumer.end_offsets(list(consumer.assignment()))
-        found: dict[int, list[Piece]] = {tp.partition: [] for tp in ends}
-        while [tp for tp, end in ends.items() if await consumer.position(tp) < end]:
-            for tp, records in (await consumer.getmany(timeout_ms=200)).items():
-                found[tp.partition] += [
-                    piece_of(tp.partition, record.offset, record.key, record.value, record.headers)
-                    for record in records
-                ]
-    finally:
-        await consumer.stop()
-    return found
 
 
 async def assert_complete(way: Transport, first: int) -> None:

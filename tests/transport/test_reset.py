@@ -17,6 +17,7 @@ from shared.kafka.clients import opened_admin
 from shared.kafka.topic import partition_count
 from tests.projector.projecting import until, watermark
 from tests.transport.snapshots import watched
+from tests.transport.topic import pieces
 from tests.transport.transporting import Load, Transport, says
 
 _LAYOUT = "SELECT DISTINCT feed, partition_count FROM projection_checkpoints"
@@ -77,15 +78,38 @@ async def test_the_number_of_partitions_is_changed_under_load(way: Transport) ->
         await way.settle()
 
 
-async def test_the_whole_log_is_published_again_under_load(way: Transport) -> None:
+async def test_the_log_is_published_again_under_load(way: Transport) -> None:
     load = Load(way.log)
+    await load.some(10)
     async with way.relay(), way.projector(), watched(way):
         async with load.running():
             await until(way.caught_up_with(20), "nothing is projected")
-            await aindusdb(way, "relay", "reset", "--from-position", "0")
+            planned = json.loads(await aindusdb(way, "relay", "republish", "--from", "4", "--dry-run", "--json"))
+            assert (planned["feed"], planned["from_position"], planned["new_topic"]) == (2, 4, False)
+            assert (await way.relay_status()).feed == 1
+            assert "Feed 2 begins" in await aindusdb(way, "relay", "republish", "--from", "4")
             await until(projected_by(way, 2, 6), "the projector does not go over to it")
         await way.settle()
         await until(way.published, "not everything is published")
+    again = {piece.to for chain in (await pieces(way)).values() for piece in chain if piece.event and piece.feed == 2}
+    assert again == set(range(4, await way.projection.head() + 1))
+    said = await aindusdb(way, "relay", "republish", "--from", "1000000", exit_code=1)
+    assert "there is nothing from 1,000,000 on" in said
+    assert (await way.relay_status()).feed == 2
+
+
+async def test_a_new_topic_is_filled_also_where_the_log_ends_before_what_was_published(way: Transport) -> None:
+    load = Load(way.log)
+    async with way.relay():
+        await load.some(5)
+        await until(way.published, "nothing was published")
+    # As after the restore of a backup.
+    await way.projection.log.execute("UPDATE relay_leases SET position = position + 1000, event_id = gen_random_uuid()")
+    async with way.relay() as relay, way.projector():
+        await until(lambda: "`aindusdb relay reset --new-topic`" in (relay.fault or ""), "it does not say what to do")
+        await aindusdb(way, "relay", "reset", "--new-topic")
+        await load.some(5)
+        await way.settle()
 
 
 async def test_a_topic_that_somebody_else_wrote_to_is_made_anew(way: Transport) -> None:
