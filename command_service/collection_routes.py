@@ -54,6 +54,7 @@ async def create_collection(body: CreateCollectionRequest, service: Service, con
             description=body.description,
             month_partitions=body.month_partitions,
             metadata_indexes=declared(body.metadata_indexes),
+            retention_seconds=body.retention_seconds,
         )
     )
     answer = _answer(service, context, outcome, status_code=201)
@@ -134,6 +135,7 @@ def _answer(
         index=outcome.index,
         month_partitions=outcome.month_partitions,
         metadata_indexes=list(outcome.metadata_indexes),
+        retention_seconds=outcome.retention_seconds,
         model=outcome.embedding_spec.model,
         provider=outcome.embedding_spec.provider,
         description=outcome.description,

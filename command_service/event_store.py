@@ -27,7 +27,7 @@ FROM log_identity i LEFT JOIN (SELECT position, timestamp FROM events ORDER BY p
 """
 
 _TAILS = """
-SELECT e.aggregate_id, e.version, e.position, e.event_type, e.schema_version, e.event_data
+SELECT e.aggregate_id, e.version, e.position, e.event_type, e.schema_version, e.event_data, e.timestamp
 FROM unnest($1::uuid[]) AS a(id) CROSS JOIN LATERAL (
     SELECT * FROM events WHERE aggregate_id = a.id ORDER BY version DESC LIMIT $2
 ) e ORDER BY e.aggregate_id, e.version

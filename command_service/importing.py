@@ -15,10 +15,11 @@ from uuid import UUID, uuid5
 from pydantic import ValidationError
 
 from command_service.domain.commands import CommandContext
-from command_service.domain.refusals import CollectionChangedError
+from command_service.domain.refusals import BatchRefusedError, CollectionChangedError
 from command_service.models import UpsertOperation
 from command_service.outcomes import Result, VectorsOutcome
 from command_service.preparation import prepare_batch
+from command_service.problems import problem_of
 from command_service.service import CommandService
 from command_service.texts import destination
 from shared.beside_the_loop import beside_the_loop
@@ -135,23 +136,36 @@ async def _write(
                 raise
             if to is not None and await service.is_outdated(context.tenant, to.target):
                 continue
-            if on_error == "stop":
-                found = found[:1]
-                operations = [one for one in operations if one[0] < found[0].line]
-            else:
-                bad = {error.line for error in found}
-                operations = [one for one in operations if one[0] not in bad]
-            refused += found
-            for error in found:
-                report.fail(error)
-            continue
-        try:
-            report.add(await service.write(context, to.target, prepared))
-            report.collection = to.collection.name
-        except CollectionChangedError:
-            continue  # prepared again, for what the collection has become
-        break
+        else:
+            try:
+                report.add(await service.write(context, to.target, prepared))
+                report.collection = to.collection.name
+                break
+            except CollectionChangedError:
+                continue  # prepared again, for what the collection has become
+            except BatchRefusedError as refusal:
+                found = _refused_lines(refusal, [number for number, _ in operations])
+        if on_error == "stop":
+            found = found[:1]
+            operations = [one for one in operations if one[0] < found[0].line]
+        else:
+            bad = {error.line for error in found}
+            operations = [one for one in operations if one[0] not in bad]
+        refused += found
+        for error in found:
+            report.fail(error)
     return refused
+
+
+def _refused_lines(refusal: BatchRefusedError, numbers: Sequence[int]) -> list[LineError]:
+    """In order of line; only the first hundred refusals are known."""
+    problem = problem_of(refusal)
+    assert problem is not None
+    found: list[LineError] = []
+    for (index, _), refused in zip(refusal.refusals, problem.errors, strict=True):
+        pointer = "/" + refused.pointer.rpartition("/")[2]
+        found.append(LineError(numbers[index], pointer, refused.type, refused.detail))
+    return found
 
 
 def _line_errors(problem: ProblemError) -> list[LineError]:

@@ -15,6 +15,7 @@ import asyncpg
 from shared.freshness import Demand
 from shared.postgres import CONNECTION_LOST, Connection, Pool
 from shared.read_model.conditions import Filter
+from shared.read_model.expiry import Expiry
 from shared.read_model.filter_sql import filter_sql
 from shared.read_model.index_states import read_ready
 from shared.read_model.snapshot import CHECKPOINTS, Reading, snapshot_of
@@ -23,7 +24,10 @@ from shared.read_model.tables import records_table
 _PAUSE_SECONDS = 0.02
 _MAX_CHANGES = 5
 
-_GENERATION = "SELECT generation FROM collection_state WHERE collection_id = $1"
+_COLLECTION = """
+SELECT s.generation, c.retention_seconds FROM collection_state s JOIN collections c USING (collection_id)
+WHERE collection_id = $1
+"""
 
 _NOTHING = f"SELECT low, high, log_id, NULL AS id, 0 AS count FROM ({CHECKPOINTS}) c"  # noqa: S608
 
@@ -31,7 +35,7 @@ _PAGE = """
 WITH checkpoints AS ({checkpoints})
 SELECT c.low, c.high, c.log_id, v.* FROM checkpoints c LEFT JOIN LATERAL (
     SELECT r.id, r.version, octet_length(r.metadata::text) AS metadata_bytes
-    FROM {records} r WHERE r.id > $1 AND ({condition}) ORDER BY r.id LIMIT $2
+    FROM {records} r WHERE r.id > $1 AND {unexpired} AND ({condition}) ORDER BY r.id LIMIT $2
 ) v ON true
 ORDER BY v.id
 """
@@ -39,7 +43,7 @@ ORDER BY v.id
 _COUNT = """
 WITH checkpoints AS ({checkpoints})
 SELECT c.low, c.high, c.log_id,
-       (SELECT count(*) FROM (SELECT FROM {records} r WHERE {condition} LIMIT $1) m) AS count
+       (SELECT count(*) FROM (SELECT FROM {records} r WHERE {unexpired} AND ({condition}) LIMIT $1) m) AS count
 FROM checkpoints c
 """
 
@@ -90,16 +94,18 @@ class Matching:
         self, template: str, collection_id: UUID, wanted: Filter, values: tuple[Any, ...], demand: Demand
     ) -> Sequence[asyncpg.Record]:
         async def read(connection: Connection) -> Reading[Sequence[asyncpg.Record]]:
-            generation = await connection.fetchval(_GENERATION, collection_id)
-            if generation is None:
+            collection = await connection.fetchrow(_COLLECTION, collection_id)
+            if collection is None:
                 # It is not here yet, or not any more: either way nothing of it can match.
                 rows = await connection.fetch(_NOTHING)
             else:
+                generation: int = collection["generation"]
                 indexes = await read_ready(connection, collection_id, generation)
                 condition = filter_sql(wanted, "r", indexes, first=len(values) + 1)
                 sql = template.format(
                     checkpoints=CHECKPOINTS,
                     records=records_table(collection_id, generation),
+                    unexpired=Expiry(collection["retention_seconds"]).unexpired("r"),
                     condition=condition.condition,
                 )
                 rows = await connection.fetch(sql, *values, *condition.values)

@@ -27,6 +27,7 @@ from shared.embedding_input import EmbeddingInput
 from shared.freshness import DEFAULT_TIMEOUT_MS
 from shared.http.consistency import FilterDocument, TimeoutMs, Token
 from shared.http.fields import Name, VectorId, example
+from shared.http.instants import Instant
 from shared.read_model.fields import InvalidFieldError, MetadataField
 from shared.read_model.metadata_indexes import MAX_FIELD_CHARACTERS, MAX_METADATA_INDEXES, parse_indexed_field
 from shared.strict_json import JsonValueError, check_storable, check_text, stored_size
@@ -40,6 +41,7 @@ DEFAULT_LIMIT = 10_000
 MAX_LIMIT = 100_000
 """Of vectors that one request changes by a filter."""
 MAX_REPORTED_SKIPS = 100
+MAX_RETENTION_SECONDS = 100 * 365 * 24 * 3600
 
 
 def _content(value: str) -> str:
@@ -85,6 +87,12 @@ Metadata = Annotated[
         "into it."
     ),
 ]
+ExpiresAt = Annotated[
+    Instant,
+    Field(
+        description="An instant to come, from which on no answer shows the vector; some time later an event deletes it."
+    ),
+]
 Version = Annotated[
     int,
     Field(ge=0, le=2**31 - 1, description="The version that the vector must have; 0: it must not exist."),
@@ -101,6 +109,16 @@ MonthPartitions = Annotated[
     Field(
         description="Whether the tables are divided by the month in which vectors were created: for large collections "
         "whose searches are filtered by `$created_at`."
+    ),
+]
+
+
+RetentionSeconds = Annotated[
+    int,
+    Field(
+        ge=1,
+        le=MAX_RETENTION_SECONDS,
+        description="A vector that was not changed for so long expires, as at an `expires_at`.",
     ),
 ]
 
@@ -228,6 +246,7 @@ class CreateCollectionRequest(_Request):
     index: IndexInput = IndexInput()
     month_partitions: MonthPartitions = False
     metadata_indexes: MetadataIndexes = Field(default_factory=list)
+    retention_seconds: RetentionSeconds | None = None
     model: Model | None = None
     description: Description | None = None
 
@@ -247,9 +266,9 @@ class CreateCollectionRequest(_Request):
 
 
 class UpdateCollectionRequest(_Request):
-    """Each field that is given has its whole new value; null removes the description. A change of metric, type,
-    index, partitions or indexes over metadata is applied beside the running searches, which go on as before until
-    then."""
+    """Each field that is given has its whole new value; null removes the description, or the retention. A change of
+    metric, type, index, partitions or indexes over metadata is applied beside the running searches, which go on as
+    before until then."""
 
     model_config = example({"index": {"kind": "hnsw", "m": 32, "ef_construction": 128}})
 
@@ -259,10 +278,11 @@ class UpdateCollectionRequest(_Request):
     index: IndexInput | None = None
     month_partitions: MonthPartitions | None = None
     metadata_indexes: MetadataIndexes | None = None
+    retention_seconds: RetentionSeconds | None = None
 
     @model_validator(mode="after")
-    def _only_the_description_goes(self) -> Self:
-        for name in self.model_fields_set - {"description"}:
+    def _only_some_can_go(self) -> Self:
+        for name in self.model_fields_set - {"description", "retention_seconds"}:
             if getattr(self, name) is None:
                 raise PydanticCustomError(
                     "null", "{name} can be changed, not removed", {"name": name, "within": f"/{name}"}
@@ -286,6 +306,7 @@ class _VectorFields(_Request):
     model: Model | None = Field(
         default=None, description="What made the embedding, or is to make it: refused if it is not the collection's."
     )
+    expires_at: ExpiresAt | None = None
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
@@ -326,8 +347,8 @@ class CreateVectorRequest(_VectorFields):
 
 
 class PatchVectorRequest(_Request):
-    """A merge patch (RFC 7396): absent fields stay, null removes content or metadata. In a collection that takes texts
-    a new content without an embedding is embedded."""
+    """A merge patch (RFC 7396): absent fields stay, null removes content, metadata or expires_at. In a collection that
+    takes texts a new content without an embedding is embedded."""
 
     model_config = example({"metadata": {"lang": "fr", "year": 2020}})
 
@@ -335,6 +356,7 @@ class PatchVectorRequest(_Request):
     content: Content | None = None
     metadata: Metadata | None = None
     model: Model | None = Field(default=None, description="Refused if it is not the collection's.")
+    expires_at: ExpiresAt | None = None
 
     @model_validator(mode="after")
     def _keeps_an_embedding(self) -> Self:
@@ -458,6 +480,7 @@ class CollectionWritten(BaseModel):
             "index": {"kind": "hnsw", "m": 16, "ef_construction": 64},
             "month_partitions": False,
             "metadata_indexes": [{"field": "price", "type": "number"}],
+            "retention_seconds": None,
             "model": "e5-small",
             "provider": "client",
             "description": "Articles on wings",
@@ -475,6 +498,7 @@ class CollectionWritten(BaseModel):
     index: IndexSpec
     month_partitions: bool
     metadata_indexes: list[MetadataIndexSpec]
+    retention_seconds: int | None
     model: str | None
     provider: Annotated[str, Field(description="What embeds its texts; `client`: the embeddings are brought.")]
     description: str | None

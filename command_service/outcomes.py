@@ -37,6 +37,7 @@ class CollectionOutcome(_Outcome):
     description: str | None
     month_partitions: bool = False
     metadata_indexes: tuple[MetadataIndexSpec, ...] = ()
+    retention_seconds: int | None = None
 
 
 class AliasOutcome(_Outcome):

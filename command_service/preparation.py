@@ -72,7 +72,7 @@ def _created(
 ) -> VectorCreated:
     embedding = _embedding(request, text)
     assert embedding is not None
-    event = created(vector_id, encode(embedding), request.content, request.metadata, spec)
+    event = created(vector_id, encode(embedding), request.content, request.metadata, spec, request.expires_at)
     # Written as JSON here, so that the append lock is not held for it.
     assert event.serialised
     return event
@@ -85,11 +85,12 @@ def patch_vector(
     return PatchVector(
         vector_id,
         None if embedding is None else encode(embedding),
-        frozenset(request.model_fields_set & {"content", "metadata"}),
+        frozenset(request.model_fields_set & {"content", "metadata", "expires_at"}),
         request.content,
         request.metadata,
         if_version,
         from_text=text is not None,
+        expires_at=request.expires_at,
     )
 
 

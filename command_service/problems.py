@@ -15,6 +15,7 @@ from command_service.domain.refusals import (
     CollectionDeletedError,
     CollectionExistsError,
     CollectionNotFoundError,
+    ExpiresInPastError,
     IdempotencyKeyReusedError,
     MetadataTooLargeError,
     NoPlaceError,
@@ -36,6 +37,7 @@ from shared.tokens import MalformedCursorError, MalformedTokenError, WrongDataba
 
 _NAMES: dict[type[RefusalError], str] = {
     MetadataTooLargeError: "validation",
+    ExpiresInPastError: "validation",
     SpecChangedError: "model-mismatch",
     NotIndexableError: "validation",
     IdempotencyKeyReusedError: "idempotency-key-reused",
@@ -53,7 +55,11 @@ _NAMES: dict[type[RefusalError], str] = {
 """In the order of checks: of several refusals in a batch, the first in this order names the problem."""
 
 _ORDER = {refusal: order for order, refusal in enumerate(_NAMES)}
-_FIELDS: dict[type[RefusalError], str] = {MetadataTooLargeError: "metadata", VersionMismatchError: "if_version"}
+_FIELDS: dict[type[RefusalError], str] = {
+    MetadataTooLargeError: "metadata",
+    ExpiresInPastError: "expires_at",
+    VersionMismatchError: "if_version",
+}
 
 
 def problem_of(error: Exception) -> ProblemError | None:
@@ -65,6 +71,9 @@ def problem_of(error: Exception) -> ProblemError | None:
             return ProblemError("version-mismatch", str(error), expected=error.expected, current=error.current)
         case NotIndexableError():
             pointed = FieldError(pointer=f"/{error.field}", type="dimension", detail=str(error))
+            return ProblemError("validation", f"{pointed.pointer}: {pointed.detail}", errors=[pointed])
+        case ExpiresInPastError():
+            pointed = FieldError(pointer="/expires_at", type="validation", detail=str(error))
             return ProblemError("validation", f"{pointed.pointer}: {pointed.detail}", errors=[pointed])
         case NoPlaceError():
             return ProblemError(error.problem, str(error))

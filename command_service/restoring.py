@@ -117,7 +117,7 @@ class Restoring:
             state = await read_past_state(connection, stream, context.tenant, version)
         if state is None:
             raise VectorNotFoundError(vector_id)
-        return UpsertVector(as_creation(state, collection), if_version)
+        return UpsertVector(as_creation(state, collection), if_version, brings_back=True)
 
     async def request(self, context: CommandContext, request_id: str, after: int, *, force: bool) -> Restored:
         """A page of what the request changed or deleted. `force`: also what was changed since."""
@@ -161,7 +161,7 @@ class Restoring:
             assert state is not None
             deleted = row["current_type"] == VectorDeleted.event_type
             expected = None if force else 0 if deleted else row["current_version"]
-            operations.append(UpsertVector(as_creation(state, collection), expected))
+            operations.append(UpsertVector(as_creation(state, collection), expected, brings_back=True))
         if operations:
             assert collection is not None
             await self._write(context, collection, operations, page)
@@ -188,7 +188,9 @@ class Restoring:
         context = _caused_by(context, str(past[-1].event_id))
         page = Restored(after=rows[-1]["position"] if len(rows) == PAGE_EVENTS else None)
         target = await self._successor(context, name, collection_id, past, page)
-        operations = [UpsertVector(as_creation(state, target)) for state in states if state is not None]
+        operations = [
+            UpsertVector(as_creation(state, target), brings_back=True) for state in states if state is not None
+        ]
         if operations:
             await self._write(context, target, operations, page)
         return target, page
@@ -211,6 +213,7 @@ class Restoring:
                 month_partitions=was.month_partitions,
                 metadata_indexes=was.metadata_indexes,
                 restores=collection_id,
+                retention_seconds=was.retention_seconds,
             )
             page.outcomes.append(await self._service.change_collection(creation))
             present = await self._service.resolve(context.tenant, name)
@@ -256,7 +259,13 @@ def as_creation(state: PastState, collection: Collection) -> VectorCreated:
     fault = embedding_fault(decode(embeddings[0].data), collection.metric, collection.type)
     if fault is not None:
         raise NoPlaceError(state.id, fault.problem, fault.rule)
-    return VectorCreated(id=state.id, embeddings=embeddings, content=state.content, metadata=state.metadata)
+    return VectorCreated(
+        id=state.id,
+        embeddings=embeddings,
+        content=state.content,
+        metadata=state.metadata,
+        **({} if state.expires_at is None else {"expires_at": state.expires_at}),
+    )
 
 
 def _reason_to_skip(collection: Collection | None, row: asyncpg.Record, *, force: bool) -> Reason | None:

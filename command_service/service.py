@@ -20,6 +20,7 @@ from command_service.domain.commands import (
     CreateCollection,
     CreateVector,
     DeleteCollection,
+    DeleteExpired,
     DeleteVector,
     PatchVector,
     UpdateCollection,
@@ -268,5 +269,5 @@ def _size_bytes(operation: VectorOperation) -> int:
             return _OPERATION_BYTES + len(operation.event.serialised)
         case PatchVector():
             return _OPERATION_BYTES + len(operation.embedding or "") + len(operation.content or "")
-        case DeleteVector():
+        case DeleteVector() | DeleteExpired():
             return _OPERATION_BYTES

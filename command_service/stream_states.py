@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import groupby
+from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -26,6 +27,8 @@ from shared.postgres import Connection
 
 MAX_COLLECTIONS = 10_000
 MAX_LONG_VECTORS = 10_000
+
+_FIELDS = ("content", "metadata", "expires_at")
 
 
 class StreamStates:
@@ -70,7 +73,13 @@ class StreamStates:
             state = known
             for row in tail:
                 if row["version"] > known.version:
-                    state = evolve(state, _decoded(row), version=row["version"], position=row["position"])
+                    state = evolve(
+                        state,
+                        _decoded(row),
+                        version=row["version"],
+                        position=row["position"],
+                        timestamp=row["timestamp"],
+                    )
             self._long_vectors[stream] = state
             return state
         whole = _fold_tail(tail)
@@ -80,7 +89,13 @@ class StreamStates:
         while True:
             events = await read_stream(connection, stream, after_version=state.version, limit=1000)
             for event in events:
-                state = evolve(state, _decoded_event(event), version=event.version, position=event.position)
+                state = evolve(
+                    state,
+                    _decoded_event(event),
+                    version=event.version,
+                    position=event.position,
+                    timestamp=event.timestamp,
+                )
             if not events:
                 break
         self._long_vectors[stream] = state
@@ -91,7 +106,7 @@ def _fold_tail(tail: list[asyncpg.Record]) -> VectorState | None:
     """The state, if the stream's last events say all of it: they reach back to a creation or deletion, or
     between them they set every field."""
     embedding: str | None = None
-    fields: dict[str, object] = {}
+    fields: dict[str, Any] = {}
     last = tail[-1]
     for row in reversed(tail):
         event = _decoded(row)
@@ -103,12 +118,11 @@ def _fold_tail(tail: list[asyncpg.Record]) -> VectorState | None:
                 changed = event.model_fields_set
                 if embedding is None and "embeddings" in changed:
                     embedding = event.embeddings[0].data
-                if "content" not in fields and ("content" in changed or isinstance(event, VectorCreated)):
-                    fields["content"] = event.content
-                if "metadata" not in fields and ("metadata" in changed or isinstance(event, VectorCreated)):
-                    fields["metadata"] = event.metadata
-        if embedding is not None and len(fields) == 2:
-            live = Vector(embedding, fields["content"], fields["metadata"])  # type: ignore[arg-type]
+                for name in _FIELDS:
+                    if name not in fields and (name in changed or isinstance(event, VectorCreated)):
+                        fields[name] = getattr(event, name)
+        if embedding is not None and len(fields) == len(_FIELDS):
+            live = Vector(embedding, **fields, updated_at=last["timestamp"])
             return VectorState(last["version"], last["position"], live)
     return None
 

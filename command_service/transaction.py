@@ -202,6 +202,7 @@ class _Decision:
             description=described.description,
             month_partitions=described.month_partitions,
             metadata_indexes=described.metadata_indexes,
+            retention_seconds=described.retention_seconds,
         )
 
     def _change_alias(self, command: AliasCommand) -> AliasOutcome:
@@ -296,7 +297,13 @@ class _Decision:
         for index, (stream, operation) in enumerate(zip(command.streams, command.operations, strict=True)):
             before = changed.get(stream) or self._vectors.get(stream) or VectorState()
             try:
-                event = vectors.decide(before, operation, live.embedding_spec)
+                events = vectors.decide(
+                    before,
+                    operation,
+                    live.embedding_spec,
+                    now=self._end.timestamp,
+                    retention_seconds=live.retention_seconds,
+                )
             except RefusalError as refusal:
                 reason = _SKIP_REASONS.get(type(refusal)) if command.leaves_out else None
                 if reason is not None:
@@ -304,13 +311,18 @@ class _Decision:
                 elif len(refusals) < MAX_REPORTED_REFUSALS:
                     refusals.append((index, refusal))
                 continue
-            if event is None:
-                operations.append(_outcome(operation, "unchanged", before))
-                continue
-            after = vectors.evolve(before, event, version=before.version + 1, position=first + len(appended))
+            after = before
+            for event in events:
+                after = vectors.evolve(
+                    after,
+                    event,
+                    version=after.version + 1,
+                    position=first + len(appended),
+                    timestamp=self._end.timestamp,
+                )
+                appended.append((stream, after, event))
             changed[stream] = after
-            appended.append((stream, after, event))
-            operations.append(_outcome(operation, _vector_result(event), after))
+            operations.append(_outcome(operation, _vector_result(events[-1]) if events else "unchanged", after))
         if refusals:
             raise BatchRefusedError(tuple(refusals))
         if creation is not None:

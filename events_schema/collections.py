@@ -56,6 +56,9 @@ class CollectionCreated(Event):
     restores: UUID | None = Field(
         default=None, description="The deleted collection that this one takes the place of, if it does."
     )
+    retention_seconds: int | None = Field(
+        default=None, description="A vector expires when it was not changed for so long; null: it does not."
+    )
 
 
 class CollectionUpdated(Event):
@@ -69,6 +72,7 @@ class CollectionUpdated(Event):
     index: IndexSpec | None = None
     month_partitions: bool | None = None
     metadata_indexes: tuple[MetadataIndexSpec, ...] | None = None
+    retention_seconds: int | None = None
 
 
 class CollectionDeleted(Event):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import AwareDatetime, Field
 
 from events_schema.base import Event
 from events_schema.embedding import StoredEmbedding
@@ -19,6 +19,9 @@ class VectorCreated(Event):
     embeddings: tuple[StoredEmbedding, ...]
     content: str | None = None
     metadata: dict[str, Any] = Field(default_factory=dict)
+    expires_at: AwareDatetime | None = Field(
+        default=None, description="From this instant on nobody sees it; some time later an event deletes it."
+    )
 
 
 class VectorUpdated(Event):
@@ -30,12 +33,14 @@ class VectorUpdated(Event):
     embeddings: tuple[StoredEmbedding, ...] = ()
     content: str | None = None
     metadata: dict[str, Any] = Field(default_factory=dict)
+    expires_at: AwareDatetime | None = Field(default=None, description="As at the creation; null: it no longer does.")
 
 
 class VectorDeleted(Event):
     event_type: ClassVar[str] = "VectorDeleted"
 
     id: str
+    reason: Literal["expired"] | None = Field(default=None, description="Why, where nobody asked for it.")
 
 
 VectorEvent = VectorCreated | VectorUpdated | VectorDeleted

@@ -23,7 +23,8 @@ from shared.kafka.partitions import partitions_of
 from shared.postgres import Connection
 
 _READ = """
-SELECT c.name, c.metric, c.type, c.index, c.metadata_indexes, c.description, c.version, c.position, s.generation
+SELECT c.name, c.metric, c.type, c.index, c.metadata_indexes, c.description, c.retention_seconds, c.version, c.position,
+       s.generation
 FROM collections c LEFT JOIN collection_state s USING (collection_id) WHERE c.collection_id = $1
 """
 
@@ -87,11 +88,12 @@ def _fold(stream: Sequence[RecordedEvent]) -> dict[str, Any]:
         state |= {"version": recorded.version, "position": recorded.position}
         if isinstance(event, CollectionCreated):
             state |= {"name": event.name, "metric": event.metric, "type": event.type, "description": event.description}
-            state["index"] = event.index.model_dump(mode="json")
+            state |= {"index": event.index.model_dump(mode="json"), "retention_seconds": event.retention_seconds}
             state["metadata_indexes"] = _in_order(event.metadata_indexes)
         elif isinstance(event, CollectionUpdated):
-            if "description" in event.model_fields_set:
-                state["description"] = event.description
+            for name in ("description", "retention_seconds"):
+                if name in event.model_fields_set:
+                    state[name] = getattr(event, name)
             changed = {"metric": event.metric, "type": event.type}
             state |= {name: value for name, value in changed.items() if value is not None}
             if event.index is not None:

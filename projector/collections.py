@@ -40,8 +40,9 @@ _BEARER_OF_NAME = "SELECT collection_id FROM collections WHERE tenant = $1 AND n
 
 _INSERT = """
 INSERT INTO collections (collection_id, tenant, name, metric, type, index, month_partitions, metadata_indexes,
-                         embedding_spec, description, version, position, created_at, updated_at, deleted_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $13, $14)
+                         embedding_spec, description, version, position, created_at, updated_at, deleted_at,
+                         retention_seconds)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $13, $14, $15)
 """
 
 _INSERT_STATE = "INSERT INTO collection_state (collection_id, generation, revision, position) VALUES ($1, $2, $3, $4)"
@@ -50,7 +51,8 @@ _UPDATE = """
 UPDATE collections SET description = CASE WHEN $2 THEN $3 ELSE description END,
     metric = coalesce($4, metric), type = coalesce($5, type), index = coalesce($6, index),
     month_partitions = coalesce($7, month_partitions), metadata_indexes = coalesce($8, metadata_indexes),
-    version = $9, position = $10, updated_at = $11
+    version = $9, position = $10, updated_at = $11,
+    retention_seconds = CASE WHEN $12 THEN $13 ELSE retention_seconds END
 WHERE collection_id = $1
 """
 
@@ -104,6 +106,8 @@ async def apply_collection_event(connection: Connection, recorded: RecordedEvent
                 recorded.version,
                 recorded.position,
                 recorded.timestamp,
+                "retention_seconds" in event.model_fields_set,
+                event.retention_seconds,
             )
         case CollectionDeleted():
             await _delete(connection, recorded, log)
@@ -172,6 +176,7 @@ async def _create(connection: Connection, recorded: RecordedEvent, event: Collec
         recorded.position,
         recorded.timestamp,
         deletion.timestamp if deletion else None,
+        event.retention_seconds,
     )
     if deletion is not None:
         await _mark_deleted(connection, deletion)

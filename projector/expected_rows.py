@@ -32,7 +32,8 @@ CREATE TEMPORARY TABLE expected_rows (
     updated_at timestamptz NOT NULL,
     content    bigint,
     metadata   bigint      NOT NULL,
-    embedding  bigint      NOT NULL
+    embedding  bigint      NOT NULL,
+    expires_at timestamptz
 )
 """
 
@@ -43,25 +44,29 @@ _ANALYZE = "ANALYZE pg_temp.expected_rows"
 _DELETE = "DELETE FROM pg_temp.expected_rows WHERE id = ANY($1::text[])"
 
 _UPSERT = f"""
-INSERT INTO pg_temp.expected_rows (id, version, position, created_at, updated_at, content, metadata, embedding)
+INSERT INTO pg_temp.expected_rows (id, version, position, created_at, updated_at, content, metadata, embedding,
+                                   expires_at)
 SELECT id, version, position, created_at, updated_at, {CONTENT.format(content="content")},
-       {METADATA.format(metadata="metadata")}, {EMBEDDING.format(type="{type}", embedding="embedding::{type}")}
+       {METADATA.format(metadata="metadata")}, {EMBEDDING.format(type="{type}", embedding="embedding::{type}")},
+       expires_at
 FROM unnest($1::text[], $2::int[], $3::bigint[], $4::timestamptz[], $5::timestamptz[], $6::text[], $7::jsonb[],
-            $8::vector[])
-    AS given(id, version, position, created_at, updated_at, content, metadata, embedding)
+            $8::vector[], $9::timestamptz[])
+    AS given(id, version, position, created_at, updated_at, content, metadata, embedding, expires_at)
 ON CONFLICT (id) DO UPDATE SET version = excluded.version, position = excluded.position,
     created_at = excluded.created_at, updated_at = excluded.updated_at,
-    content = excluded.content, metadata = excluded.metadata, embedding = excluded.embedding
+    content = excluded.content, metadata = excluded.metadata, embedding = excluded.embedding,
+    expires_at = excluded.expires_at
 """  # noqa: S608
 
 _CHANGE = f"""
 UPDATE pg_temp.expected_rows x SET version = c.version, position = c.position, updated_at = c.updated_at,
     content = CASE WHEN c.sets_content THEN {CONTENT.format(content="c.content")} ELSE x.content END,
     metadata = coalesce({METADATA.format(metadata="c.metadata")}, x.metadata),
-    embedding = coalesce({EMBEDDING.format(type="{type}", embedding="c.embedding::{type}")}, x.embedding)
+    embedding = coalesce({EMBEDDING.format(type="{type}", embedding="c.embedding::{type}")}, x.embedding),
+    expires_at = CASE WHEN c.sets_expiry THEN c.expires_at ELSE x.expires_at END
 FROM unnest($1::text[], $2::int[], $3::bigint[], $4::timestamptz[], $5::boolean[], $6::text[], $7::jsonb[],
-            $8::vector[])
-    AS c(id, version, position, updated_at, sets_content, content, metadata, embedding)
+            $8::vector[], $9::boolean[], $10::timestamptz[])
+    AS c(id, version, position, updated_at, sets_content, content, metadata, embedding, sets_expiry, expires_at)
 WHERE x.id = c.id
 """  # noqa: S608
 
@@ -94,6 +99,7 @@ async def expect(connection: Connection, generation: Generation, events: Sequenc
             [effect.content for effect in created.values()],
             [as_json_text(effect.metadata) for effect in created.values()],
             _embeddings(generation, created.values()),
+            [effect.expires_at for effect in created.values()],
         )
     changed = {vector_id: one for vector_id, one in effects.items() if one.created_at is None and not one.deleted}
     if changed:
@@ -107,6 +113,8 @@ async def expect(connection: Connection, generation: Generation, events: Sequenc
             [effect.content for effect in changed.values()],
             [None if effect.metadata is None else as_json_text(effect.metadata) for effect in changed.values()],
             _embeddings(generation, changed.values()),
+            [effect.sets_expiry for effect in changed.values()],
+            [effect.expires_at for effect in changed.values()],
         )
     return effects.keys()
 

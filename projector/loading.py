@@ -20,7 +20,7 @@ from projector.generations import Generation
 from projector.vectors import GREATEST_HALF, VectorEffect, as_json_text, make_partitions_for, write_vectors
 from shared.postgres import Connection
 
-_RECORDS = ("id", "content", "metadata", "created_at", "updated_at", "version", "position")
+_RECORDS = ("id", "content", "metadata", "created_at", "updated_at", "version", "position", "expires_at")
 
 # The file format of COPY BINARY: a signature, no flags, no extension; and a field count that none has at the end.
 _HEADER = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
@@ -104,6 +104,7 @@ def _record(vector_id: str, effect: VectorEffect) -> tuple[Any, ...]:
         effect.updated_at,
         effect.version,
         effect.position,
+        effect.expires_at,
     )
 
 

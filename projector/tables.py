@@ -23,11 +23,15 @@ CREATE TABLE {table} (
     updated_at timestamptz NOT NULL,
     version    int         NOT NULL,
     position   bigint      NOT NULL,
+    expires_at timestamptz,
     PRIMARY KEY ({key})
 ){storage}
 """
 
 _INDEX_METADATA = "CREATE INDEX IF NOT EXISTS {table}_metadata ON {table} USING gin (metadata jsonb_path_ops)"
+
+# Of vectors that expire at an instant of their own; where there are none it costs nothing.
+_INDEX_EXPIRY = "CREATE INDEX {table}_expiry ON {table} (expires_at, id) WHERE expires_at IS NOT NULL"
 
 _CREATE_EMBEDDINGS = """
 CREATE TABLE {table} (
@@ -47,6 +51,7 @@ async def create_tables(connection: Connection, generation: Generation, *, metad
     partitions there are none yet; `write_vectors` makes each with its first vector."""
     shape = generation.shape
     await connection.execute(_create_records(generation.records, shape))
+    await connection.execute(_INDEX_EXPIRY.format(table=generation.records))
     if metadata_index:
         await connection.execute(_INDEX_METADATA.format(table=generation.records))
     await connection.execute(_create_embeddings(generation.embeddings, shape))

@@ -27,19 +27,22 @@ from shared.postgres import Connection
 from shared.read_model.tables import row_key
 
 _UPSERT_RECORDS = """
-INSERT INTO {records} (id, content, metadata, created_at, updated_at, version, position)
-SELECT * FROM unnest($1::text[], $2::text[], $3::jsonb[], $4::timestamptz[], $5::timestamptz[], $6::int[], $7::bigint[])
+INSERT INTO {records} (id, content, metadata, created_at, updated_at, version, position, expires_at)
+SELECT * FROM unnest($1::text[], $2::text[], $3::jsonb[], $4::timestamptz[], $5::timestamptz[], $6::int[], $7::bigint[],
+                     $8::timestamptz[])
 ON CONFLICT ({key}) DO UPDATE SET content = excluded.content, metadata = excluded.metadata,
     created_at = excluded.created_at, updated_at = excluded.updated_at,
-    version = excluded.version, position = excluded.position
+    version = excluded.version, position = excluded.position, expires_at = excluded.expires_at
 """
 
 _CHANGE_RECORDS = """
 UPDATE {records} r SET content = CASE WHEN c.sets_content THEN c.content ELSE r.content END,
     metadata = coalesce(c.metadata, r.metadata),
-    updated_at = c.updated_at, version = c.version, position = c.position
-FROM unnest($1::text[], $2::boolean[], $3::text[], $4::jsonb[], $5::timestamptz[], $6::int[], $7::bigint[])
-    AS c(id, sets_content, content, metadata, updated_at, version, position)
+    updated_at = c.updated_at, version = c.version, position = c.position,
+    expires_at = CASE WHEN c.sets_expiry THEN c.expires_at ELSE r.expires_at END
+FROM unnest($1::text[], $2::boolean[], $3::text[], $4::jsonb[], $5::timestamptz[], $6::int[], $7::bigint[],
+            $8::boolean[], $9::timestamptz[])
+    AS c(id, sets_content, content, metadata, updated_at, version, position, sets_expiry, expires_at)
 WHERE r.id = c.id
 RETURNING r.id, r.created_at
 """
@@ -64,6 +67,8 @@ _DELETE_RECORDS = "DELETE FROM {records} WHERE id = ANY($1::text[])"
 
 _DELETE_EMBEDDINGS = "DELETE FROM {embeddings} WHERE id = ANY($1::text[])"
 
+_NOTE_EXPIRY = "UPDATE collections SET may_expire = true WHERE collection_id = $1 AND NOT may_expire"
+
 GREATEST_HALF = float(np.finfo(np.float16).max)
 
 
@@ -72,9 +77,9 @@ class VectorEffect:
     """What a batch makes of one vector.
 
     With `created_at` it is a whole row. Without, the row exists already, and a None in `metadata` or `embedding` means
-    "not changed"; content can be set to null, so `sets_content` says whether it changes. `is_new`: it begins with the
-    vector's first event, so that no table can have a row of it yet. `needs_row`: it begins with an update, so that the
-    row must have been there, whatever later events make of it.
+    "not changed"; content and expires_at can be set to null, so `sets_content` and `sets_expiry` say whether they
+    change. `is_new`: it begins with the vector's first event, so that no table can have a row of it yet. `needs_row`:
+    it begins with an update, so that the row must have been there, whatever later events make of it.
     """
 
     version: int
@@ -88,6 +93,8 @@ class VectorEffect:
     metadata: dict[str, Any] | None = None
     embedding: str | None = None
     is_new: bool = False
+    sets_expiry: bool = False
+    expires_at: datetime | None = None
 
 
 def fold_vectors(events: Iterable[RecordedEvent], spec: EmbeddingSpec) -> dict[str, VectorEffect]:
@@ -112,6 +119,7 @@ def fold_vectors(events: Iterable[RecordedEvent], spec: EmbeddingSpec) -> dict[s
                     embedding=_embedding(event.embeddings, spec),
                     is_new=version == 1,
                     needs_row=_needs_row(effects, event.id),
+                    expires_at=event.expires_at,
                 )
             case VectorUpdated():
                 effect = effects.setdefault(event.id, VectorEffect(version, position, timestamp, needs_row=True))
@@ -124,6 +132,8 @@ def fold_vectors(events: Iterable[RecordedEvent], spec: EmbeddingSpec) -> dict[s
                     effect.metadata = event.metadata
                 if event.embeddings:
                     effect.embedding = _embedding(event.embeddings, spec)
+                if "expires_at" in event.model_fields_set:
+                    effect.sets_expiry, effect.expires_at = True, event.expires_at
             case VectorDeleted():
                 effects[event.id] = VectorEffect(
                     version, position, timestamp, deleted=True, needs_row=_needs_row(effects, event.id)
@@ -187,6 +197,8 @@ async def write_vectors(connection: Connection, generation: Generation, effects:
     if embedded:
         dates = [created_at[vector_id] for vector_id in embedded] if partitioned else None
         await _upsert_embeddings(connection, generation, embedded, dates)
+    if any(effect.expires_at is not None for effect in effects.values()):
+        await connection.execute(_NOTE_EXPIRY, generation.collection_id)
 
 
 async def make_partitions_for(connection: Connection, generation: Generation, created: Iterable[datetime]) -> None:
@@ -215,6 +227,7 @@ async def _upsert_records(connection: Connection, generation: Generation, create
         [effect.updated_at for effect in effects],
         [effect.version for effect in effects],
         [effect.position for effect in effects],
+        [effect.expires_at for effect in effects],
     )
 
 
@@ -232,6 +245,8 @@ async def _change_records(
         [effect.updated_at for effect in effects],
         [effect.version for effect in effects],
         [effect.position for effect in effects],
+        [effect.sets_expiry for effect in effects],
+        [effect.expires_at for effect in effects],
     )
     created_at = {row["id"]: row["created_at"] for row in rows}
     _expect_present(changed, created_at)

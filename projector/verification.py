@@ -70,7 +70,7 @@ _IN_SAMPLE = "WHERE id IN (SELECT id FROM pg_temp.sampled_rows)"
 _COMPARE = f"""
 WITH stored AS MATERIALIZED (
     SELECT coalesce(r.id, e.id) AS id, r.id IS NULL OR e.id IS NULL AS torn, r.version, r.position, r.created_at,
-           r.updated_at, {CONTENT.format(content="r.content")} AS content,
+           r.updated_at, r.expires_at, {CONTENT.format(content="r.content")} AS content,
            {METADATA.format(metadata="r.metadata")} AS metadata,
            {EMBEDDING.format(type="{type}", embedding="e.embedding")} AS embedding
     FROM (SELECT * FROM {{records}} {{sampled}}) r FULL JOIN (SELECT * FROM {{embeddings}} {{sampled}}) e USING (id)
@@ -83,10 +83,13 @@ WITH stored AS MATERIALIZED (
         WHEN s.content IS DISTINCT FROM x.content THEN 'content'
         WHEN s.metadata <> x.metadata THEN 'metadata'
         WHEN s.embedding <> x.embedding THEN 'embedding'
-        WHEN s.created_at <> x.created_at OR s.updated_at <> x.updated_at THEN 'timestamps'
+        WHEN s.created_at <> x.created_at OR s.updated_at <> x.updated_at
+          OR s.expires_at IS DISTINCT FROM x.expires_at THEN 'timestamps'
     END AS kind, s.id IS NOT NULL AS is_stored, x.id IS NOT NULL AS is_expected,
-    hashtextextended(concat_ws(' ', s.id, s.version, s.position, s.content, s.metadata, s.embedding), 0) AS stored_sum,
-    hashtextextended(concat_ws(' ', x.id, x.version, x.position, x.content, x.metadata, x.embedding), 0) AS expected_sum
+    hashtextextended(concat_ws(' ', s.id, s.version, s.position, s.content, s.metadata, s.embedding, s.expires_at), 0)
+        AS stored_sum,
+    hashtextextended(concat_ws(' ', x.id, x.version, x.position, x.content, x.metadata, x.embedding, x.expires_at), 0)
+        AS expected_sum
     FROM stored s FULL JOIN pg_temp.expected_rows x ON x.id = s.id
 ), noted AS (
     INSERT INTO pg_temp.differing_rows SELECT id, kind FROM judged WHERE kind IS NOT NULL

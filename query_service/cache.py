@@ -12,7 +12,8 @@ import hashlib
 import struct
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 from uuid import UUID
 
@@ -29,8 +30,11 @@ MAX_ENTRY_BYTES = 256 * 1024
 """A larger answer is not kept."""
 
 _MAX_PUTS_UNDER_WAY = 32
-_FORMAT = 1
-_HEAD = struct.Struct(">BQQ8s")
+_FORMAT = 2
+_HEAD = struct.Struct(">BQQq8s")
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FOR_EVER = -1
 
 
 Layer = Literal["l1", "l2"]
@@ -39,11 +43,13 @@ Layer = Literal["l1", "l2"]
 @dataclass(frozen=True, slots=True)
 class Entry:
     """An answer, and the snapshot that it was found in. `vouched_at` is the last monotonic time at which a statement
-    or poll of this process confirmed it."""
+    or poll of this process confirmed it. From `valid_until` on it says what is not so any more, whatever confirms it:
+    something that it shows has expired then, by the clock of the databases."""
 
     low: int
     high: int
     payload: bytes
+    valid_until: datetime | None
     vouched_at: float = float("-inf")
 
 
@@ -56,6 +62,7 @@ def entry_key(log_id: UUID, collection: LiveCollection, query: bytes) -> bytes:
         collection.collection_id.bytes,
         collection.generation.to_bytes(8),
         collection.revision.bytes,
+        repr(collection.retention_seconds).encode(),
         query,
     ):
         digest.update(len(part).to_bytes(4))
@@ -102,7 +109,9 @@ class AnswerCache:
             return  # another server was ahead
         self._l1[key] = entry
         if self._redis is not None and not self._redis.is_away and len(self._puts) < _MAX_PUTS_UNDER_WAY:
-            head = _HEAD.pack(_FORMAT, entry.low, entry.high, _checksum(entry.payload))
+            head = _HEAD.pack(
+                _FORMAT, entry.low, entry.high, _microseconds(entry.valid_until), _checksum(entry.payload)
+            )
             value = head + entry.payload
             task = asyncio.create_task(self._redis.put(_redis_key(key), value, LIFETIME_SECONDS))
             self._puts.add(task)
@@ -111,7 +120,7 @@ class AnswerCache:
     def vouch(self, key: bytes, entry: Entry, at: float) -> None:
         """Notes in L1 that the entry was confirmed by a poll of this monotonic time."""
         if entry.vouched_at < at:
-            self._l1[key] = Entry(entry.low, entry.high, entry.payload, at)
+            self._l1[key] = replace(entry, vouched_at=at)
 
     async def _find_in_redis(self, key: bytes) -> Entry | None:
         if self._redis is None:
@@ -119,9 +128,19 @@ class AnswerCache:
         value = await self._redis.get(_redis_key(key))
         if value is None or len(value) < _HEAD.size:
             return None
-        version, low, high, checksum = _HEAD.unpack_from(value)
+        version, low, high, valid_until, checksum = _HEAD.unpack_from(value)
         payload = value[_HEAD.size :]
-        return Entry(low, high, payload) if version == _FORMAT and checksum == _checksum(payload) else None
+        if version != _FORMAT or checksum != _checksum(payload):
+            return None
+        return Entry(low, high, payload, _instant(valid_until))
+
+
+def _microseconds(instant: datetime | None) -> int:
+    return _FOR_EVER if instant is None else (instant - _EPOCH) // timedelta(microseconds=1)
+
+
+def _instant(microseconds: int) -> datetime | None:
+    return None if microseconds == _FOR_EVER else _EPOCH + timedelta(microseconds=microseconds)
 
 
 def _checksum(payload: bytes) -> bytes:

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from events_schema.collections import IndexSpec, Metric, VectorType
 from events_schema.embedding import EmbeddingSpec
+from shared.read_model.expiry import Expiry
 from shared.read_model.index_states import ready_of
 from shared.read_model.metadata_indexes import MetadataIndexes
 from shared.read_model.tables import embeddings_table, records_table, row_key
@@ -66,6 +67,7 @@ class LiveCollection:
     embedding_spec: EmbeddingSpec
     month_partitions: bool
     description: str | None
+    retention_seconds: int | None
     version: int
     position: int
     created_at: datetime
@@ -82,6 +84,12 @@ class LiveCollection:
     def shape(self) -> Declared:
         """What the active generation is."""
         return Declared(self.metric, self.type, self.index, self.embedding_spec, self.month_partitions)
+
+    @property
+    def expiry(self) -> Expiry:
+        """When its vectors expire. Which retention there was in the past is not known here: what it made expire was
+        deleted soon after."""
+        return Expiry(self.retention_seconds) if self.past is None else Expiry(None, self.past.time)
 
     @property
     def key(self) -> RowKey:
@@ -183,6 +191,7 @@ def _collection(collection_id: UUID, row: Mapping[str, Any]) -> LiveCollection:
         embedding_spec=EmbeddingSpec.model_validate(row["embedding_spec"]),
         month_partitions=row["month_partitions"],
         description=row["description"],
+        retention_seconds=row["retention_seconds"],
         version=row["version"],
         position=row["position"],
         created_at=datetime.fromisoformat(row["created_at"]),

@@ -115,6 +115,7 @@ def _item(collection: LiveCollection, noted: _Noted, poll: Poll) -> dict[str, An
             for one in noted.indexes
             if one.collection_id == collection.collection_id
         ],
+        "retention_seconds": collection.retention_seconds,
         "active": {
             "generation": collection.generation,
             "metric": collection.metric,

@@ -105,7 +105,8 @@ nearest AS (
     SELECT * FROM narrow UNION ALL SELECT * FROM broad
     UNION ALL (SELECT * FROM by_index WHERE (SELECT scan = 'index' FROM found) ORDER BY distance, id LIMIT {{k}})
 )
-SELECT c.low, c.high, c.log_id, {{is_there}} AS is_there, (SELECT scan FROM found) AS scan, h.*
+SELECT c.low, c.high, c.log_id, {{is_there}} AS is_there,
+       {{origin_expires_at}} AS origin_expires_at, (SELECT scan FROM found) AS scan, h.*
 FROM checkpoints c LEFT JOIN LATERAL (
     {{hits_from}}SELECT nearest.id, nearest.distance, r.version{{columns}}
     FROM nearest JOIN {{records}} r ON {{r_is_nearest}}{{embedding_join}}{{hits_to}}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 import asyncpg
@@ -22,6 +23,7 @@ from query_service.search import MAX_K, Hit, Hits, SearchVectors, explain_statem
 from shared.postgres import Connection
 from shared.read_model import jsonpaths
 from shared.read_model.conditions import EVERYTHING
+from shared.read_model.expiry import earliest
 from shared.read_model.fields import MetadataField
 from shared.read_model.filter_sql import filter_sql
 from shared.read_model.snapshot import CHECKPOINTS, Reading, one_snapshot, snapshot_of
@@ -32,7 +34,10 @@ Value = str | int | float | bool
 _TIMES_AS_MANY = 4
 """So many times the hits that are asked for are looked at for groups, at least."""
 
-_STORED = "SELECT embedding FROM {embeddings} WHERE id = $1"
+_STORED = """
+SELECT e.embedding, {expiry} AS expires_at
+FROM {records} r JOIN {embeddings} e ON {e_is_r} WHERE r.id = $1 AND {unexpired}
+"""
 
 _FILL = """
 SELECT g.number, m.id, m.distance
@@ -41,7 +46,7 @@ FROM unnest({paths}) WITH ORDINALITY g(path, number) CROSS JOIN LATERAL (
     FROM {records} f CROSS JOIN LATERAL (
         SELECT (e.embedding {operator} {embedding}) + 0 AS distance FROM {embeddings} e WHERE {e_is_f} OFFSET 0
     ) d
-    WHERE f.metadata @@ g.path::jsonpath AND f.id <> ALL({excluded}) AND ({condition})
+    WHERE f.metadata @@ g.path::jsonpath AND f.id <> ALL({excluded}) AND {unexpired} AND ({condition})
     ORDER BY d.distance, f.id LIMIT {per_group}
 ) m
 ORDER BY g.number, m.distance, m.id
@@ -52,7 +57,8 @@ WITH members AS (
     SELECT DISTINCT f.id, (e.embedding {operator} {embedding}) + 0 AS distance, v.value
     FROM {records} f JOIN {embeddings} e ON {e_is_f}
     CROSS JOIN LATERAL jsonb_path_query(f.metadata, {field}::jsonpath) v(value)
-    WHERE jsonb_typeof(v.value) IN ('string', 'number', 'boolean') AND f.id <> ALL({excluded}) AND ({condition})
+    WHERE jsonb_typeof(v.value) IN ('string', 'number', 'boolean') AND f.id <> ALL({excluded}) AND {unexpired}
+      AND ({condition})
 ),
 placed AS (
     SELECT *, row_number() OVER (PARTITION BY value ORDER BY distance, id) AS place FROM members
@@ -121,24 +127,37 @@ class GroupedSearch:
         """
         self.search.check(collection)
         async with one_snapshot(connection):
-            search = await self._placed(connection, collection)
-            if search is None:
+            placed = await self._placed(connection, collection)
+            if placed is None:
                 row = await connection.fetchrow(CHECKPOINTS)
                 return Reading(snapshot_of(row), None)
+            search, origin_expires_at = placed
             members, explanation = await self._members(connection, collection, search)
             rows = await self._with_parts(connection, collection, search, members)
             by_id = {hit.id: hit for hit in search.hits_in(rows, collection)}
         found = [Group(value, [by_id[one.id] for one in of if one.id in by_id]) for value, of in members]
-        return Reading(snapshot_of(rows[0]), Groups([group for group in found if group.hits], explanation))
+        groups = Groups([group for group in found if group.hits], explanation)
+        return Reading(snapshot_of(rows[0]), groups, earliest(origin_expires_at, *(row["expires_at"] for row in rows)))
 
-    async def _placed(self, connection: Connection, collection: LiveCollection) -> SearchVectors | None:
-        """The search from an embedding, also where it is about a stored vector; None: that is not there."""
+    async def _placed(
+        self, connection: Connection, collection: LiveCollection
+    ) -> tuple[SearchVectors, datetime | None] | None:
+        """The search from an embedding, also where it is about a stored vector, and when that expires; None: it is not
+        there."""
         if not isinstance(self.search.origin, str):
-            return self.search
-        stored = await connection.fetchval(_STORED.format(embeddings=collection.embeddings), self.search.origin)
+            return self.search, None
+        sql = _STORED.format(
+            expiry=collection.expiry.instant("r"),
+            records=collection.records,
+            embeddings=collection.embeddings,
+            e_is_r=collection.key.same("e", "r"),
+            unexpired=collection.expiry.unexpired("r"),
+        )
+        stored = await connection.fetchrow(sql, self.search.origin)
         if stored is None:
             return None
-        return replace(self.search, origin=stored.to_numpy().astype("float32"), excluded=(self.search.origin,))
+        origin = stored["embedding"].to_numpy().astype("float32")
+        return replace(self.search, origin=origin, excluded=(self.search.origin,)), stored["expires_at"]
 
     async def _members(
         self, connection: Connection, collection: LiveCollection, search: SearchVectors
@@ -219,6 +238,7 @@ class GroupedSearch:
             "embedding": bind(search.origin, collection.type),
             "excluded": bind(list(search.excluded), "text[]"),
             "per_group": bind(self.per_group, "bigint"),
+            "unexpired": collection.expiry.unexpired("f"),
         }
 
     async def _with_parts(
@@ -231,7 +251,7 @@ class GroupedSearch:
         sql = _PARTS.format(
             checkpoints=CHECKPOINTS,
             **search.bounds(collection, bind),
-            columns=include.columns(bind),
+            columns=search.columns(collection, bind),
             ids=bind(list(distances), "text[]"),
             distances=bind(list(distances.values()), "float8[]"),
             records=collection.records,

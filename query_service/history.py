@@ -101,13 +101,14 @@ def past_document(state: PastState, include: Include) -> dict[str, Any]:
         "created_at": state.created_at,
         "updated_at": state.updated_at,
         "position": state.position,
+        "expires_at": state.expires_at,
     }
 
 
 def described(event: RecordedEvent, include: Include, skip: RecordedEvent | None = None) -> dict[str, Any]:
     """An event as the API shows it: where it stands, what it changed, who caused it through which request, and by
-    which models its embeddings were made. `data` holds the new values of those parts that `include` names. `skip` is
-    the decision that projections pass over it."""
+    which models its embeddings were made. `data` holds the new values of those parts that `include` names, and always
+    when the vector is to expire, or why it was deleted. `skip` is the decision that projections pass over it."""
     return {
         "position": event.position,
         "version": event.version,
@@ -147,6 +148,7 @@ def _contents(event: RecordedEvent, include: Include) -> dict[str, Any]:
         for name, wanted in (("content", include.content), ("metadata", include.metadata))
         if wanted and name in changed
     }
+    data |= {name: getattr(decoded, name) for name in ("expires_at", "reason") if name in changed}
     if include.embedding and stored:
         data["embedding"] = include.formatted(stored[0].data)
     return {

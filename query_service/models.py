@@ -661,6 +661,10 @@ class VectorItem(BaseModel):
     created_at: datetime
     updated_at: datetime
     position: Position
+    expires_at: datetime | None = Field(
+        description="The instant from which on no answer shows it, if it has one of its own; its collection may have a "
+        "retention besides."
+    )
 
 
 VECTOR_EXAMPLE = {
@@ -671,6 +675,7 @@ VECTOR_EXAMPLE = {
     "created_at": "2026-01-05T08:30:00.123456Z",
     "updated_at": "2026-01-05T08:30:00.123456Z",
     "position": 2,
+    "expires_at": None,
 }
 
 
@@ -819,6 +824,7 @@ class CollectionItem(BaseModel):
     metadata_indexes: list[MetadataIndexItem] = Field(
         description="Indexes over fields of the metadata, as they were asked for, and what has become of each."
     )
+    retention_seconds: int | None = Field(description="A vector that was not changed for so long expires.")
     active: ActiveGenerationItem
     change: PendingChangeItem | None = Field(description="Null: the tables are what the collection is to be.")
     model: str | None
@@ -841,6 +847,7 @@ COLLECTION_EXAMPLE = {
     "metadata_indexes": [
         {"field": "price", "type": "number", "state": "ready", "reason": None, "since": "2026-01-05T08:31:02.345678Z"}
     ],
+    "retention_seconds": None,
     "active": {
         "generation": 1,
         "metric": "cosine",

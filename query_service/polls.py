@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import orjson
@@ -25,8 +25,8 @@ WITH checkpoints AS (
     FROM projection_checkpoints WHERE projection = '{PROJECTION}'
 ),
 changed AS (
-    SELECT c.collection_id, c.tenant, c.name, c.description, c.version, c.position, c.created_at, c.updated_at,
-           c.deleted_at, c.metric AS declared_metric, c.type AS declared_type, c.index AS declared_index,
+    SELECT c.collection_id, c.tenant, c.name, c.description, c.retention_seconds, c.version, c.position, c.created_at,
+           c.updated_at, c.deleted_at, c.metric AS declared_metric, c.type AS declared_type, c.index AS declared_index,
            c.embedding_spec AS declared_embedding_spec,
            c.month_partitions AS declared_month_partitions, s.generation, s.revision,
            g.metric, g.type, g.index, g.embedding_spec, g.month_partitions, g.indexed, g.lists,
@@ -53,7 +53,7 @@ parked AS (
            array_agg(position ORDER BY position) FILTER (WHERE aggregate_type = 'alias') AS parked_aliases
     FROM parked_events
 )
-SELECT low, high, log_id, positions, {SERVER_STARTED} AS server_started,
+SELECT low, high, log_id, positions, {SERVER_STARTED} AS server_started, clock_timestamp() AS clock,
        (SELECT json_agg(changed) FROM changed)::text AS changed,
        (SELECT json_agg(changed_aliases) FROM changed_aliases)::text AS changed_aliases,
        (SELECT json_object_agg(collection_id, last_changed) FROM changes)::text AS changes,
@@ -64,10 +64,12 @@ FROM checkpoints, parked
 
 @dataclass(frozen=True, slots=True)
 class Poll:
-    """`began` is the monotonic time at which the statement was sent: the answer is at least that new."""
+    """`began` is the monotonic time at which the statement was sent: the answer is at least that new. `clock` is what
+    the server's clock said then, or a little later."""
 
     began: float
     server_started: datetime
+    clock: datetime
     snapshot: Snapshot
     catalogue: Catalogue
     parked: Sequence[tuple[UUID, int]] = field(default=())
@@ -78,6 +80,10 @@ class Poll:
     """Collection -> the position of the last event that changed its vectors."""
     parked_aliases: Sequence[int] = field(default=())
     """The positions of those parked events that are of aliases."""
+
+    def clock_at(self, moment: float) -> datetime:
+        """What the server's clock says at that monotonic time, at the latest."""
+        return self.clock + timedelta(seconds=moment - self.began)
 
 
 async def take_poll(connection: Connection, previous: Poll | None, timeout_seconds: float) -> Poll:
@@ -100,6 +106,7 @@ async def take_poll(connection: Connection, previous: Poll | None, timeout_secon
     return Poll(
         began,
         row["server_started"],
+        row["clock"],
         snapshot,
         catalogue,
         tuple(zip(row["parked_collections"] or (), row["parked_positions"] or (), strict=True)),

@@ -218,7 +218,9 @@ class QueryBus:
         # That these are its tables, and what of it is parked, is known as of the poll; no more than that is claimed.
         snapshot = replace(reading.snapshot, low=min(poll.snapshot.low, reading.snapshot.low))
         if kept is not None and key and snapshot.log_id == poll.snapshot.log_id:
-            self._cache.keep(key, Entry(snapshot.low, snapshot.high, kept.dump(reading.found), looked))
+            payload = kept.dump(reading.found)
+            valid_until = reading.valid_until if collection.past is None else None
+            self._cache.keep(key, Entry(snapshot.low, snapshot.high, payload, valid_until, looked))
         route = Route(server, layer, failures.count, chosen - began, looked - chosen, time.monotonic() - looked)
         return Answer(reading.found, collection, _shown(snapshot, collection), looked, parked, route)
 
@@ -282,12 +284,18 @@ class QueryBus:
     async def _held(
         self, kept: KeptQuery[FoundT], key: bytes, poll: Poll, collection: LiveCollection, demand: Demand
     ) -> _Kept[FoundT] | None:
-        """The kept answer, if nothing has changed the collection since, as far as the poll shows; or if it is not older
-        than the request is content with."""
+        """The kept answer, if nothing that it shows has expired and nothing has changed the collection since, as far as
+        the poll shows; or if it is not older than the request is content with."""
         # Nothing changes a snapshot.
         last_changed = poll.last_changed.get(collection.collection_id, 0) if collection.past is None else 0
         since = demand.vouched_since(time.monotonic())
-        found = await self._cache.find(key, lambda entry: entry.low >= last_changed or _recent(entry, since, demand))
+
+        def holds(entry: Entry) -> bool:
+            if entry.valid_until is not None and entry.valid_until <= poll.clock_at(time.monotonic()):
+                return False
+            return entry.low >= last_changed or _recent(entry, since, demand)
+
+        found = await self._cache.find(key, holds)
         if found is None:
             return None
         layer, entry = found

@@ -24,13 +24,17 @@ from query_service.search import Hits, SearchVectors, check_embedding, dated_fil
 from shared.embedding_input import embedding_fault
 from shared.postgres import Connection
 from shared.read_model.conditions import EVERYTHING
+from shared.read_model.expiry import earliest
 from shared.read_model.filter_sql import filter_sql
 from shared.read_model.snapshot import CHECKPOINTS, Reading, one_snapshot, snapshot_of
 from shared.read_model.tables import DISTANCE_OPERATORS
 
 Strategy = Literal["average_vector", "best_score"]
 
-_EXAMPLES = "SELECT id, embedding FROM {embeddings} WHERE id = ANY($1::text[])"
+_EXAMPLES = """
+SELECT r.id, e.embedding, {expiry} AS expires_at
+FROM {records} r JOIN {embeddings} e ON {e_is_r} WHERE r.id = ANY($1::text[]) AND {unexpired}
+"""
 
 # OFFSET 0 keeps the two distances of a vector from being taken again to sort and to filter.
 _BEST_SCORE = """
@@ -42,7 +46,7 @@ FROM checkpoints c LEFT JOIN LATERAL (
         SELECT {key_e}, d.distance
         FROM {embeddings} e JOIN {records} f ON {f_is_e}
         CROSS JOIN LATERAL (SELECT {to_positive} AS distance, {to_negative} AS unlike OFFSET 0) d
-        WHERE e.id <> ALL({excluded}) AND ({condition}) AND ({e_is_dated})
+        WHERE e.id <> ALL({excluded}) AND {unexpired} AND ({condition}) AND ({e_is_dated})
           AND (d.unlike IS NULL OR d.distance < d.unlike)
         ORDER BY d.distance, e.id LIMIT {k}
     ) nearest
@@ -78,22 +82,24 @@ class RecommendVectors:
         self._check(collection)
         ids = tuple(dict.fromkeys(one for one in (*self.positive, *self.negative) if isinstance(one, str)))
         async with one_snapshot(connection):
-            rows = await connection.fetch(_EXAMPLES.format(embeddings=collection.embeddings), ids) if ids else ()
+            rows = await connection.fetch(_examples(collection), ids) if ids else ()
             stored = {row["id"]: _numbers(row["embedding"]) for row in rows}
             positive = self._found("positive", self.positive, stored)
             negative = self._found("negative", self.negative, stored)
             if missing := [*positive[1], *negative[1]]:
                 raise ExamplesNotFoundError(missing)
             search = replace(self.search, excluded=ids)
+            valid_until = earliest(*(row["expires_at"] for row in rows))
             if self.strategy == "best_score":
-                return await self._by_best_score(connection, collection, search, positive[0], negative[0])
+                found = await self._by_best_score(connection, collection, search, positive[0], negative[0])
+                return replace(found, valid_until=earliest(valid_until, found.valid_until))
             origin = _between(positive[0], negative[0], unit=collection.metric == "cosine")
             fault = embedding_fault(origin, collection.metric, collection.type)
             if fault is not None:
                 raise UnusableExamplesError(fault.problem, f"of the point between the examples: {fault.rule}")
             reading = await replace(search, origin=origin).read(connection, collection)
         assert reading.found is not None
-        return Reading(reading.snapshot, reading.found)
+        return Reading(reading.snapshot, reading.found, earliest(valid_until, reading.valid_until))
 
     def _check(self, collection: LiveCollection) -> None:
         for name, examples in (("positive", self.positive), ("negative", self.negative)):
@@ -134,7 +140,8 @@ class RecommendVectors:
         hits = search.hits_in(rows, collection)
         search.metrics.searches.labels("exact").inc()
         explanation = await explain_statement(connection, collection, statement, "exact") if search.explain else None
-        return Reading(snapshot_of(rows[0]), Hits(hits, complete=True, explanation=explanation))
+        valid_until = earliest(*(row["expires_at"] for row in rows))
+        return Reading(snapshot_of(rows[0]), Hits(hits, complete=True, explanation=explanation), valid_until)
 
     def identity(self) -> bytes:
         parts = [b"recommend:", self.strategy.encode(), replace(self.search, origin="").identity()]
@@ -150,6 +157,16 @@ class RecommendVectors:
         found = self.search.load(payload)
         assert found is not None
         return found
+
+
+def _examples(collection: LiveCollection) -> str:
+    return _EXAMPLES.format(
+        expiry=collection.expiry.instant("r"),
+        records=collection.records,
+        embeddings=collection.embeddings,
+        e_is_r=collection.key.same("e", "r"),
+        unexpired=collection.expiry.unexpired("r"),
+    )
 
 
 def _numbers(embedding: Vector | HalfVector) -> Float32Array:
@@ -192,7 +209,8 @@ def _best_score(
         "checkpoints": CHECKPOINTS,
         "to_positive": least(positive),
         "to_negative": least(negative),
-        "columns": search.include.columns(bind),
+        "columns": search.columns(collection, bind),
+        "unexpired": collection.expiry.unexpired("f"),
         **search.bounds(collection, bind),
         "excluded": bind(list(search.excluded), "text[]"),
         "k": bind(search.k, "bigint"),

@@ -16,27 +16,40 @@ from shared.read_model.conditions import EVERYTHING, Filter
 from shared.read_model.filter_sql import filter_sql
 from shared.read_model.snapshot import CHECKPOINTS, Reading, snapshot_of
 
-RECORD_COLUMNS = "r.id, r.version, r.created_at, r.updated_at, r.position"
+RECORD_COLUMNS = "r.id, r.version, r.created_at, r.updated_at, r.position, r.expires_at"
 
 _GET = """
 WITH checkpoints AS ({checkpoints})
 SELECT c.low, c.high, c.log_id, v.*
 FROM checkpoints c LEFT JOIN (
     SELECT {record_columns}{columns}
-    FROM {records} r{embedding_join} WHERE r.id = $1
+    FROM {records} r{embedding_join} WHERE r.id = $1 AND {unexpired}
 ) v ON true
 """
 
+# What has expired is counted apart, by its own index: without a filter the primary key alone counts the rest.
 _COUNT = """
 WITH checkpoints AS ({checkpoints})
-SELECT c.low, c.high, c.log_id, (SELECT count(*) FROM {records} r WHERE {condition}) AS count
+SELECT c.low, c.high, c.log_id,
+       (SELECT count(*) FROM {records} r WHERE {condition})
+         - (SELECT count(*) FROM {records} r WHERE r.expires_at <= {clock} AND ({condition})) AS count,
+       (SELECT min(r.expires_at) FROM {records} r WHERE r.expires_at > {clock}) AS valid_until
+FROM checkpoints c
+"""
+
+# With a retention every vector expires, the next one perhaps at once.
+_COUNT_RETAINED = """
+WITH checkpoints AS ({checkpoints})
+SELECT c.low, c.high, c.log_id, (SELECT count(*) FROM {records} r WHERE {unexpired} AND ({condition})) AS count,
+       now() AS valid_until
 FROM checkpoints c
 """
 
 
 @dataclass(frozen=True, slots=True)
 class StoredVector:
-    """`metadata` is JSON text, `embedding` base64 of little-endian float32. What was not asked for is None."""
+    """`metadata` is JSON text, `embedding` base64 of little-endian float32. What was not asked for is None.
+    `expires_at` is the vector's own instant; its collection may have a retention besides."""
 
     id: str
     content: str | None
@@ -45,6 +58,7 @@ class StoredVector:
     created_at: datetime
     updated_at: datetime
     position: int
+    expires_at: datetime | None
     embedding: str | None
 
 
@@ -67,10 +81,17 @@ class CountVectors:
 
     async def read(self, connection: Connection, collection: LiveCollection) -> Reading[int]:
         filtered = filter_sql(self.filter or EVERYTHING, "r", collection.metadata_indexes)
-        sql = _COUNT.format(checkpoints=CHECKPOINTS, records=collection.records, condition=filtered.condition)
+        statement = _COUNT if collection.expiry.retention_seconds is None else _COUNT_RETAINED
+        sql = statement.format(
+            checkpoints=CHECKPOINTS,
+            records=collection.records,
+            condition=filtered.condition,
+            clock=collection.expiry.clock,
+            unexpired=collection.expiry.unexpired("r"),
+        )
         row = await connection.fetchrow(sql, *filtered.values)
         assert row is not None
-        return Reading(snapshot_of(row), row["count"])
+        return Reading(snapshot_of(row), row["count"], row["valid_until"])
 
     def identity(self) -> bytes:
         return repr(self).encode()
@@ -90,6 +111,7 @@ def parts_sql(collection: LiveCollection, include: Include, bind: Binder) -> dic
         "columns": include.columns(bind),
         "records": collection.records,
         "embedding_join": join,
+        "unexpired": collection.expiry.unexpired("r"),
     }
 
 
@@ -102,5 +124,6 @@ def stored_vector(row: asyncpg.Record, include: Include) -> StoredVector:
         created_at=row["created_at"],
         updated_at=row["updated_at"],
         position=row["position"],
+        expires_at=row["expires_at"],
         embedding=stored_text(row["embedding"]),
     )

@@ -30,7 +30,8 @@ WITH checkpoints AS ({checkpoints})
 SELECT c.low, c.high, c.log_id, {until} AS until, v.*
 FROM checkpoints c LEFT JOIN LATERAL (
     {page_from}SELECT {record_columns}{columns}
-    FROM {records} r{embedding_join} WHERE {behind} AND ({condition}) ORDER BY {order} LIMIT {rows}{page_to}
+    FROM {records} r{embedding_join} WHERE {behind} AND {unexpired} AND ({condition})
+    ORDER BY {order} LIMIT {rows}{page_to}
 ) v ON true
 ORDER BY {page_order}
 """

@@ -26,6 +26,7 @@ from shared.embedding.errors import ModelMismatchError
 from shared.embedding_input import EmbeddingFault, embedding_fault
 from shared.postgres import Connection
 from shared.read_model.conditions import EVERYTHING, Filter
+from shared.read_model.expiry import earliest
 from shared.read_model.filter_sql import filter_sql
 from shared.read_model.indexed_filters import dated_part, indexed_part
 from shared.read_model.snapshot import CHECKPOINTS, Reading, snapshot_of
@@ -38,7 +39,7 @@ MAX_K = 1_000
 _SEARCH_INDEX = """
 WITH checkpoints AS ({checkpoints}),
 settings AS MATERIALIZED (SELECT {settings})
-SELECT c.low, c.high, c.log_id, {is_there} AS is_there, 'index' AS scan, h.*
+SELECT c.low, c.high, c.log_id, {is_there} AS is_there, {origin_expires_at} AS origin_expires_at, 'index' AS scan, h.*
 FROM checkpoints c LEFT JOIN LATERAL (
     {hits_from}SELECT nearest.id, nearest.distance, r.version{columns}
     FROM settings CROSS JOIN LATERAL (
@@ -55,7 +56,7 @@ ORDER BY h.distance, h.id
 # The addition makes the order another expression than the index's: it cannot serve this one, not even in part.
 _SEARCH_EXACTLY = """
 WITH checkpoints AS ({checkpoints})
-SELECT c.low, c.high, c.log_id, {is_there} AS is_there, 'exact' AS scan, h.*
+SELECT c.low, c.high, c.log_id, {is_there} AS is_there, {origin_expires_at} AS origin_expires_at, 'exact' AS scan, h.*
 FROM checkpoints c LEFT JOIN LATERAL (
     {hits_from}SELECT nearest.id, nearest.distance, r.version{columns}
     FROM (
@@ -72,7 +73,8 @@ ORDER BY h.distance, h.id
 
 # Where the hits may be larger than an answer, none of their parts are read once it is known that they are: without the
 # parts they are few bytes. OFFSET 0 keeps a part from being made once to be measured and once to be answered.
-_BOUNDED_FROM = """SELECT id, distance, version, bytes, CASE WHEN bytes <= {max_bytes} THEN content END AS content,
+_BOUNDED_FROM = """SELECT id, distance, version, expires_at, expired, bytes,
+           CASE WHEN bytes <= {max_bytes} THEN content END AS content,
            CASE WHEN bytes <= {max_bytes} THEN metadata END AS metadata,
            CASE WHEN bytes <= {max_bytes} THEN embedding END AS embedding
     FROM (SELECT *, sum({row_bytes}) OVER () AS bytes FROM (
@@ -138,21 +140,27 @@ class SearchVectors:
             AnswerTooLargeError: the hits take more than `max_bytes`.
         """
         self.check(collection)
-        settings = self.settings(collection)
-        rows = await self._run(connection, collection, settings)
+        statement = self.statement(collection, self.settings(collection))
+        rows = await _run(connection, statement)
         kind: str = rows[0]["scan"]
-        if kind == "index" and rows[0]["is_there"] and _found(rows) < self.k:
+        if kind == "index" and rows[0]["is_there"] and _found(rows) < self.k and not _has_expired(rows):
             # A graph may have parts that a scan cannot reach.
-            settings = None
-            rows = await self._run(connection, collection, settings)
+            statement = self.statement(collection, None)
+            rows = await _run(connection, statement)
             kind = "finished_exactly"
+        if rows[0]["is_there"] and _has_expired(rows):
+            # What no event has deleted yet stands in the places of others.
+            settings = self.settings(collection, only_unexpired=True)
+            statement = self.statement(collection, settings, only_unexpired=True)
+            rows = await _run(connection, statement)
+            kind = rows[0]["scan"]
         if not rows[0]["is_there"]:
             return Reading(snapshot_of(rows[0]), None)
         hits = self.hits_in(rows, collection)
         self.metrics.searches.labels(kind).inc()
-        statement = self.statement(collection, settings)
         explanation = await explain_statement(connection, collection, statement, kind) if self.explain else None
-        return Reading(snapshot_of(rows[0]), Hits(hits, complete=True, explanation=explanation))
+        valid_until = earliest(rows[0]["origin_expires_at"], *(row["expires_at"] for row in rows))
+        return Reading(snapshot_of(rows[0]), Hits(hits, complete=True, explanation=explanation), valid_until)
 
     def check(self, collection: LiveCollection) -> None:
         """
@@ -169,11 +177,11 @@ class SearchVectors:
         """None: there is nothing to check."""
         return None if self.filter == EVERYTHING else self.filter
 
-    def settings(self, collection: LiveCollection) -> Mapping[str, str] | None:
+    def settings(self, collection: LiveCollection, *, only_unexpired: bool = False) -> Mapping[str, str] | None:
         """For `statement`. None: the index is not used."""
         if self.exact:
             return None
-        if self._filter is not None:
+        if self._filter is not None or only_unexpired:
             return filtered_scan_settings(collection)
         return scan_settings(collection, self.k, self.ef_search)
 
@@ -192,31 +200,33 @@ class SearchVectors:
     def load(self, payload: bytes) -> Hits | None:
         return kept_hits(orjson.loads(payload))
 
-    async def _run(
-        self, connection: Connection, collection: LiveCollection, settings: Mapping[str, str] | None
-    ) -> list[asyncpg.Record]:
-        sql, values = self.statement(collection, settings)
-        return await connection.fetch(sql, *values)
-
-    def statement(self, collection: LiveCollection, settings: Mapping[str, str] | None) -> tuple[str, list[Any]]:
-        """The SQL and its parameters' values: through the index, scanned by these settings, or exactly."""
+    def statement(
+        self, collection: LiveCollection, settings: Mapping[str, str] | None, *, only_unexpired: bool = False
+    ) -> tuple[str, list[Any]]:
+        """The SQL and its parameters' values: through the index, scanned by these settings, or exactly. What has
+        expired is among the hits, and marked; `only_unexpired`: the search is for what has not, as for what matches a
+        filter."""
         values: list[Any] = []
         bind = binder(values)
         key = collection.key
         if isinstance(self.origin, str):
             vector_id = bind(self.origin, "text")
-            is_there = f"EXISTS (SELECT FROM {collection.embeddings} WHERE id = {vector_id})"
+            origin_record = f"FROM {collection.records} o WHERE o.id = {vector_id}"
+            is_there = f"EXISTS (SELECT {origin_record} AND {collection.expiry.unexpired('o')})"
+            origin_expires_at = f"(SELECT {collection.expiry.instant('o')} {origin_record})"
             excluded = f" AND e.id <> {vector_id}"
             embedding = f"(SELECT embedding FROM {collection.embeddings} WHERE id = {vector_id})"  # noqa: S608
         else:
-            is_there, excluded, embedding = "true", "", bind(self.origin, collection.type)
+            is_there, origin_expires_at, excluded = "true", "NULL::timestamptz", ""
+            embedding = bind(self.origin, collection.type)
         if self.excluded:
             excluded += f" AND e.id <> ALL({bind(list(self.excluded), 'text[]')})"
         parts = {
             "checkpoints": CHECKPOINTS,
             "is_there": is_there,
+            "origin_expires_at": origin_expires_at,
             "excluded": excluded,
-            "columns": self.include.columns(bind),
+            "columns": self.columns(collection, bind),
             **self.bounds(collection, bind),
             "operator": DISTANCE_OPERATORS[collection.metric],
             "embedding": embedding,
@@ -229,24 +239,26 @@ class SearchVectors:
             "key_e": key.of("e"),
             "r_is_nearest": key.same("r", "nearest"),
         }
-        if self._filter is not None:
-            condition = filter_sql(self._filter, "f", first=len(values) + 1)
+        if self._filter is not None or only_unexpired:
+            wanted = self.filter or EVERYTHING
+            condition = filter_sql(wanted, "f", first=len(values) + 1)
             values += condition.values
             indexes = collection.metadata_indexes
-            looked_up = filter_sql(self._filter, "f", indexes, first=len(values) + 1)
+            looked_up = filter_sql(wanted, "f", indexes, first=len(values) + 1)
             values += looked_up.values
-            by_index = filter_sql(indexed_part(self._filter, indexes), "f", first=len(values) + 1)
+            lives = f"{collection.expiry.unexpired('f')} AND " if only_unexpired else ""
+            by_index = filter_sql(indexed_part(wanted, indexes), "f", first=len(values) + 1)
             values += by_index.values
             dated = {}
-            within = dated_filter(collection, self._filter)
+            within = dated_filter(collection, wanted)
             for table in ("e", "f"):
                 of_table = filter_sql(within, table, first=len(values) + 1)
                 dated[table] = of_table.condition
                 values += of_table.values
             sql = filtered_search.STATEMENT.format(
                 **parts,
-                condition=condition.condition,
-                looked_up=looked_up.condition,
+                condition=f"{lives}({condition.condition})",
+                looked_up=f"{lives}({looked_up.condition})",
                 by_index=by_index.condition,
                 e_is_dated=dated["e"],
                 f_is_dated=dated["f"],
@@ -269,6 +281,13 @@ class SearchVectors:
 
     def _is_bounded(self, collection: LiveCollection) -> bool:
         return self.include.may_exceed(self.max_bytes, self.k, collection.embedding_spec.dimension)
+
+    def columns(self, collection: LiveCollection, bind: Binder) -> str:
+        """SQL for what a hit brings of the record `r` and the embedding of `v`."""
+        instant = collection.expiry.instant("r")
+        return (
+            f"{self.include.columns(bind)}, {instant} AS expires_at, {instant} <= {collection.expiry.clock} AS expired"
+        )
 
     def bounds(self, collection: LiveCollection, bind: Binder) -> dict[str, str]:
         """SQL around the hits that keeps what is larger than `max_bytes` from being read."""
@@ -348,8 +367,17 @@ def _executed(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield from _executed(inner)
 
 
+async def _run(connection: Connection, statement: tuple[str, list[Any]]) -> list[asyncpg.Record]:
+    sql, values = statement
+    return await connection.fetch(sql, *values)
+
+
 def _found(rows: Sequence[asyncpg.Record]) -> int:
     return sum(row["id"] is not None for row in rows)
+
+
+def _has_expired(rows: Sequence[asyncpg.Record]) -> bool:
+    return any(row["expired"] for row in rows)
 
 
 def score(metric: Metric, distance: float) -> float:

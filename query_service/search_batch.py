@@ -19,6 +19,7 @@ from query_service.errors import (
 from query_service.search import Hits, SearchVectors, kept_hits
 from shared.embedding.errors import ModelMismatchError
 from shared.postgres import Connection
+from shared.read_model.expiry import earliest
 from shared.read_model.snapshot import Reading, one_snapshot
 
 _REFUSALS = (DimensionMismatchError, NotFiniteError, ZeroVectorError, ModelMismatchError)
@@ -53,8 +54,9 @@ class SearchBatch:
                 taken += sum(
                     search.include.bytes_of(hit.content, hit.metadata, hit.embedding) for hit in reading.found.hits
                 )
-                readings.append(Reading(reading.snapshot, reading.found))
-        return Reading(readings[0].snapshot, [one.found for one in readings])
+                readings.append(Reading(reading.snapshot, reading.found, reading.valid_until))
+        valid_until = earliest(*(one.valid_until for one in readings))
+        return Reading(readings[0].snapshot, [one.found for one in readings], valid_until)
 
     async def _read(
         self, connection: Connection, collection: LiveCollection, number: int, search: SearchVectors, taken: int

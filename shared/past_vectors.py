@@ -31,6 +31,7 @@ class PastState:
     created_at: datetime
     updated_at: datetime
     position: int
+    expires_at: datetime | None
 
 
 class BackwardFold:
@@ -46,7 +47,7 @@ class BackwardFold:
         event = decode_event(recorded.event_type, recorded.schema_version, recorded.event_data)
         assert isinstance(event, VectorCreated | VectorUpdated)
         created = isinstance(event, VectorCreated)
-        for name in ("embeddings", "content", "metadata"):
+        for name in ("embeddings", "content", "metadata", "expires_at"):
             if created or name in event.model_fields_set:
                 self._fields.setdefault(name, getattr(event, name))
         if not created:
@@ -60,6 +61,7 @@ class BackwardFold:
             created_at=recorded.timestamp,
             updated_at=self._newest.timestamp,
             position=self._newest.position,
+            expires_at=self._fields["expires_at"],
         )
 
 

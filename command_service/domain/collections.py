@@ -48,6 +48,8 @@ class Collection:
     metadata_indexes: tuple[MetadataIndexSpec, ...] = ()
     restores: UUID | None = None
     """The deleted collection that it took the place of."""
+    retention_seconds: int | None = None
+    """A vector that was not changed for so long expires."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +149,7 @@ def _created(command: CreateCollection) -> CollectionCreated:
         **({"month_partitions": True} if command.month_partitions else {}),
         **({"metadata_indexes": command.metadata_indexes} if command.metadata_indexes else {}),
         **({} if command.restores is None else {"restores": command.restores}),
+        **({} if command.retention_seconds is None else {"retention_seconds": command.retention_seconds}),
     )
 
 
@@ -163,4 +166,5 @@ def _collection(event: CollectionCreated, created_at: datetime) -> Collection:
         month_partitions=event.month_partitions,
         metadata_indexes=event.metadata_indexes,
         restores=event.restores,
+        retention_seconds=event.retention_seconds,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -46,6 +47,7 @@ class CreateCollection:
     metadata_indexes: tuple[MetadataIndexSpec, ...] = ()
     restores: UUID | None = None
     """The deleted collection that this one takes the place of."""
+    retention_seconds: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +111,13 @@ class UpsertVector:
     """Puts the content of `event` in place, whatever was there; the event itself happens if nothing was.
 
     `from_text`: the embedding was computed from the content, so a vector that has this content already keeps its own.
+    `brings_back`: what there was before comes back, but not an instant of expiry that has passed.
     """
 
     event: VectorCreated
     if_version: int | None = None
     from_text: bool = False
+    brings_back: bool = False
 
     @property
     def id(self) -> str:
@@ -122,8 +126,8 @@ class UpsertVector:
 
 @dataclass(frozen=True, slots=True)
 class PatchVector:
-    """A merge patch (RFC 7396). `embedding` None leaves it; `fields` says which of content and metadata are given;
-    `from_text` as for an upsert."""
+    """A merge patch (RFC 7396). `embedding` None leaves it; `fields` says which of content, metadata and expires_at are
+    given; `from_text` as for an upsert."""
 
     id: str
     embedding: str | None
@@ -132,6 +136,7 @@ class PatchVector:
     metadata: dict[str, Any] | None = None
     if_version: int | None = None
     from_text: bool = False
+    expires_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +148,15 @@ class DeleteVector:
     missing_is_unchanged: bool = False
 
 
-VectorOperation = CreateVector | UpsertVector | PatchVector | DeleteVector
+@dataclass(frozen=True, slots=True)
+class DeleteExpired:
+    """Deletes a vector that has expired, if it still has this version. Nothing happens otherwise."""
+
+    id: str
+    if_version: int
+
+
+VectorOperation = CreateVector | UpsertVector | PatchVector | DeleteVector | DeleteExpired
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 
 class RefusalError(Exception):
@@ -164,6 +165,19 @@ class NotSkippableError(RefusalError):
 
     def __str__(self) -> str:
         return f"the event at position {self.position} cannot be passed over: {self.why}"
+
+
+@dataclass
+class ExpiresInPastError(RefusalError):
+    id: str
+    expires_at: datetime
+    now: datetime
+
+    def __str__(self) -> str:
+        return (
+            f"{self.id!r} is to expire at {self.expires_at.isoformat()}, which is not in the future: "
+            f"it is {self.now.isoformat()}"
+        )
 
 
 @dataclass

@@ -19,6 +19,7 @@ _BELOW: Mapping[str, Sequence[tuple[str, Sequence[str]]]] = {
                 "freshness",
                 "collections",
                 "writing",
+                "expiry",
                 "embeddings",
                 "asking",
                 "time-travel",

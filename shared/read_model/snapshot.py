@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
@@ -32,10 +33,12 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Reading(Generic[FoundT]):
-    """What one statement found, and in which snapshot."""
+    """What one statement found, and in which snapshot. `valid_until`: when the first of what was found expires; None:
+    never, as far as it goes."""
 
     snapshot: Snapshot
     found: FoundT
+    valid_until: datetime | None = None
 
 
 def one_snapshot(connection: Connection) -> Transaction:

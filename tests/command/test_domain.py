@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -19,6 +19,7 @@ from command_service.domain.commands import (
     CreateCollection,
     CreateVector,
     DeleteCollection,
+    DeleteExpired,
     DeleteVector,
     PatchVector,
     RemoveAlias,
@@ -34,6 +35,7 @@ from command_service.domain.refusals import (
     CollectionAliasedError,
     CollectionExistsError,
     CollectionNotFoundError,
+    ExpiresInPastError,
     MetadataTooLargeError,
     RefusalError,
     VectorExistsError,
@@ -56,6 +58,8 @@ from events_schema.vectors import VectorCreated, VectorDeleted, VectorEvent, Vec
 CONTEXT = CommandContext("default", EventMetadata(actor="a", request_id="r"))
 SPEC = EmbeddingSpec(provider="client", model=None, dimension=3)
 ID = uuid4()
+WRITTEN = datetime(2026, 1, 1, tzinfo=UTC)
+NOW = WRITTEN + timedelta(seconds=60)
 CREATE = CreateCollection(CONTEXT, "c", ID, "cosine", "vector", IndexSpec(), SPEC, "text")
 CREATED = CollectionCreated(
     name="c", collection_id=ID, metric="cosine", type="vector", index=IndexSpec(), embedding_spec=SPEC,
@@ -66,16 +70,14 @@ CREATED = CollectionCreated(
 def given_collection(*events: CollectionEvent | AliasEvent) -> CollectionState:
     state = CollectionState()
     for position, event in enumerate(events, start=1):
-        state = collections.evolve(
-            state, event, version=position, position=position, timestamp=datetime(2026, 1, 1, tzinfo=UTC)
-        )
+        state = collections.evolve(state, event, version=position, position=position, timestamp=WRITTEN)
     return state
 
 
 def given_vector(*events: VectorEvent) -> VectorState:
     state = VectorState()
     for position, event in enumerate(events, start=1):
-        state = vectors.evolve(state, event, version=position, position=position)
+        state = vectors.evolve(state, event, version=position, position=position, timestamp=WRITTEN)
     return state
 
 
@@ -195,13 +197,76 @@ def test_vector_operation_on_history_gives_event_or_refusal(
 ) -> None:
     if isinstance(expected, type):
         with pytest.raises(expected):
-            vectors.decide(given_vector(*events), operation, SPEC)
+            vectors.decide(given_vector(*events), operation, SPEC, now=NOW)
     else:
-        assert vectors.decide(given_vector(*events), operation, SPEC) == expected
-        if expected is not None:
-            event = vectors.decide(given_vector(*events), operation, SPEC)
-            assert event is not None
-            assert event.event_data() == expected.event_data()
+        found = vectors.decide(given_vector(*events), operation, SPEC, now=NOW)
+        wanted = () if expected is None else (expected,)
+        assert found == wanted
+        assert [event.event_data() for event in found] == [event.event_data() for event in wanted]
+
+
+SOON, LATER = NOW + timedelta(microseconds=1), NOW + timedelta(days=1)
+EXPIRING = vectors.created("v", "AAAA", None, {}, SPEC, SOON)
+PLAIN = vectors.created("v", "AAAA", None, {}, SPEC)
+EXPIRED = VectorDeleted(id="v", reason="expired")
+
+
+def _patch(expires_at: datetime | None, **options: Any) -> PatchVector:
+    return PatchVector("v", None, frozenset({"expires_at"}), expires_at=expires_at, **options)
+
+
+@pytest.mark.parametrize(
+    ("events", "operation", "now", "expected"),
+    [
+        ((), UpsertVector(EXPIRING), NOW, (EXPIRING,)),
+        ((), UpsertVector(EXPIRING), SOON, ExpiresInPastError),
+        ((), CreateVector(EXPIRING), SOON, ExpiresInPastError),
+        ((PLAIN,), _patch(NOW), NOW, ExpiresInPastError),
+        ((), UpsertVector(EXPIRING, brings_back=True), SOON, (PLAIN,)),
+        ((), UpsertVector(EXPIRING, brings_back=True), NOW, (EXPIRING,)),
+        ((EXPIRING,), UpsertVector(EXPIRING), NOW, ()),
+        ((EXPIRING,), UpsertVector(PLAIN), NOW, (VectorUpdated(id="v", expires_at=None),)),
+        ((PLAIN,), UpsertVector(EXPIRING), NOW, (VectorUpdated(id="v", expires_at=SOON),)),
+        ((EXPIRING,), _patch(LATER), NOW, (VectorUpdated(id="v", expires_at=LATER),)),
+        ((EXPIRING,), _patch(None), NOW, (VectorUpdated(id="v", expires_at=None),)),
+        ((PLAIN,), _patch(None), NOW, ()),
+        # At the instant it is gone, for whoever writes; what takes its place comes after its deletion.
+        ((EXPIRING,), CreateVector(PLAIN), NOW, VectorExistsError),
+        ((EXPIRING,), CreateVector(PLAIN), SOON, (EXPIRED, PLAIN)),
+        ((EXPIRING,), UpsertVector(PLAIN, if_version=0), SOON, (EXPIRED, PLAIN)),
+        ((EXPIRING,), UpsertVector(PLAIN, if_version=1), SOON, VersionMismatchError),
+        ((EXPIRING,), _patch(LATER), SOON, VectorNotFoundError),
+        ((EXPIRING,), DeleteVector("v"), SOON, VectorNotFoundError),
+        ((EXPIRING,), DeleteVector("v", missing_is_unchanged=True), SOON, ()),
+        ((EXPIRING,), DeleteExpired("v", 1), NOW, ()),
+        ((EXPIRING,), DeleteExpired("v", 1), SOON, (EXPIRED,)),
+        ((EXPIRING,), DeleteExpired("v", 2), SOON, ()),
+        ((EXPIRING, VectorUpdated(id="v", expires_at=None)), DeleteExpired("v", 2), LATER, ()),
+        ((EXPIRING, EXPIRED), DeleteExpired("v", 2), SOON, ()),
+        ((), DeleteExpired("v", 0), SOON, ()),
+    ],
+)
+def test_what_has_expired_is_gone_for_every_operation(
+    events: tuple[VectorEvent, ...], operation: VectorOperation, now: datetime, expected: Any
+) -> None:
+    if isinstance(expected, type):
+        with pytest.raises(expected):
+            vectors.decide(given_vector(*events), operation, SPEC, now=now)
+        return
+    found = vectors.decide(given_vector(*events), operation, SPEC, now=now)
+    assert [event.event_data() for event in found] == [event.event_data() for event in expected]
+
+
+@given(st.integers(1, 100), st.integers(0, 100), st.none() | st.integers(0, 100))
+def test_a_vector_expires_by_its_own_instant_or_by_the_retention_whichever_comes_first(
+    retention_seconds: int, after: int, own: int | None
+) -> None:
+    expires_at = None if own is None else WRITTEN + timedelta(seconds=own)
+    state = given_vector(vectors.created("v", "AAAA", None, {}, SPEC, expires_at))
+    now = WRITTEN + timedelta(seconds=after)
+    expired = after >= min(retention_seconds, retention_seconds if own is None else own)
+    found = vectors.decide(state, DeleteExpired("v", 1), SPEC, now=now, retention_seconds=retention_seconds)
+    assert found == ((EXPIRED,) if expired else ())
 
 
 scalars = st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False) | st.text()
@@ -250,7 +315,7 @@ def test_embedding_of_a_text_changes_only_with_the_text(
     upsert = UpsertVector(vector_created(content=content, embedding=computed), from_text=True)
     patch = PatchVector("v", computed, frozenset({"content"}), content, from_text=True)
     for operation in (upsert, patch):
-        event = vectors.decide(state, operation, SPEC)
-        assert (event is None) == (content == before)
-        brought = vectors.decide(state, replace(operation, from_text=False), SPEC)
-        assert (brought is None) == ((before, had) == (content, computed))
+        events = vectors.decide(state, operation, SPEC, now=NOW)
+        assert (events == ()) == (content == before)
+        brought = vectors.decide(state, replace(operation, from_text=False), SPEC, now=NOW)
+        assert (brought == ()) == ((before, had) == (content, computed))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from hypothesis import strategies as st
@@ -11,7 +12,10 @@ from tests.projector.log_writer import LogWriter, NewCollection
 
 _IDS = ("a", "b", "c")
 _NAMES = ("left", "right")
-_KINDS = ("upsert", "upsert", "content", "metadata", "embedding", "delete", "describe", "alias", "recreate collection")
+_KINDS = (
+    "upsert", "upsert", "content", "metadata", "embedding", "expires_at", "delete", "describe", "retention", "alias",
+    "recreate collection",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -67,10 +71,13 @@ class History:
             case "delete" if there:
                 await self._log.delete(collection, step.vector_id)
                 vectors.discard(step.vector_id)
-            case "upsert" | "content" | "metadata" | "embedding" if there:
+            case "upsert" | "content" | "metadata" | "embedding" | "expires_at" if there:
                 await self._log.update(collection, step.vector_id, **_changes(step))
             case "describe":
                 await self._log.update_collection(collection, f"described {step.number}")
+            case "retention":
+                seconds = step.number if step.number % 2 else None
+                await self._log.change_collection(collection, retention_seconds=seconds)
             case "alias":
                 await self._log.set_alias("alias" + self._suffix, collection)
                 self._aliased = step.name
@@ -89,6 +96,7 @@ def _changes(step: Step) -> dict[str, Any]:
         "content": None if step.number % 2 else f"changed {step.number}",
         "metadata": {"changed": step.number},
         "embedding": (step.number, 0, 0, 1),
+        "expires_at": None if step.number % 3 else datetime(2100, 1, 1, tzinfo=UTC) + timedelta(days=step.number),
     }
     return every if step.kind == "upsert" else {step.kind: every[step.kind]}
 

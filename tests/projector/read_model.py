@@ -31,6 +31,7 @@ class Row:
     updated_at: datetime
     version: int
     position: int
+    expires_at: datetime | None
 
 
 @dataclass
@@ -42,6 +43,7 @@ class CollectionRow:
     created_at: datetime
     updated_at: datetime
     deleted_at: datetime | None = None
+    retention_seconds: int | None = None
     last_changed: int | None = None
     aliases: set[str] = field(default_factory=set)
     vectors: dict[str, Row] = field(default_factory=dict)
@@ -67,6 +69,7 @@ def fold(events: list[RecordedEvent]) -> ReadModel:
                 event.position,
                 event.timestamp,
                 event.timestamp,
+                retention_seconds=data.get("retention_seconds"),
             )
         if event.aggregate_type == "skip":
             continue
@@ -87,6 +90,7 @@ def fold(events: list[RecordedEvent]) -> ReadModel:
         match event.event_type:
             case "CollectionUpdated":
                 collection.description = data.get("description", collection.description)
+                collection.retention_seconds = data.get("retention_seconds", collection.retention_seconds)
             case "CollectionDeleted":
                 collection.deleted_at, collection.last_changed = event.timestamp, None
                 vectors.clear()
@@ -99,18 +103,24 @@ def fold(events: list[RecordedEvent]) -> ReadModel:
                     event.timestamp,
                     event.version,
                     event.position,
+                    _instant(data.get("expires_at")),
                 )
             case "VectorUpdated":
                 row = vectors[data["id"]]
                 row.content = data.get("content", row.content)
                 row.metadata = data.get("metadata", row.metadata)
                 row.embedding = _numbers(data) if data.get("embeddings") else row.embedding
+                row.expires_at = _instant(data["expires_at"]) if "expires_at" in data else row.expires_at
                 row.updated_at, row.version, row.position = event.timestamp, event.version, event.position
             case "VectorDeleted":
                 del vectors[data["id"]]
             case _:
                 pass
     return model
+
+
+def _instant(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)
 
 
 def _numbers(data: dict[str, Any]) -> list[float]:
@@ -144,6 +154,7 @@ async def stored(connection: asyncpg.Connection) -> ReadModel:
             row["created_at"],
             row["updated_at"],
             row["deleted_at"],
+            row["retention_seconds"],
             row["last_changed"],
             set(row["aliases"] or ()),
         )
@@ -171,6 +182,7 @@ async def _stored_vectors(connection: asyncpg.Connection, name: str, generation:
             row["updated_at"],
             row["version"],
             row["position"],
+            row["expires_at"],
         )
         for row in rows
     }

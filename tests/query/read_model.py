@@ -37,6 +37,7 @@ class Row:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     content: str | None = None
     created_at: datetime | None = None
+    expires_at: datetime | None = None
 
 
 class ReadModel:
@@ -78,6 +79,7 @@ class ReadModel:
         model: str | None = None,
         month_partitions: bool = False,
         metadata_indexes: Mapping[str, MetadataIndexType] | None = None,
+        retention_seconds: int | None = None,
     ) -> UUID:
         collection_id = uuid4()
         spec = EmbeddingSpec(provider=provider, model=model, dimension=dimension)
@@ -89,8 +91,8 @@ class ReadModel:
             await insert_generation(self.connection, generation)
             await self.connection.execute(
                 "INSERT INTO collections (collection_id, tenant, name, metric, type, index, embedding_spec, version,"
-                " position, created_at, updated_at, month_partitions, metadata_indexes)"
-                " VALUES ($1, $2, $3, $4, $5, $6, $7, 1, $8, $9, $9, $10, $11)",
+                " position, created_at, updated_at, month_partitions, metadata_indexes, retention_seconds)"
+                " VALUES ($1, $2, $3, $4, $5, $6, $7, 1, $8, $9, $9, $10, $11, $12)",
                 collection_id,
                 tenant,
                 name,
@@ -104,6 +106,7 @@ class ReadModel:
                 orjson.dumps(
                     [{"field": name, "type": of} for name, of in sorted((metadata_indexes or {}).items())]
                 ).decode(),
+                retention_seconds,
             )
             await create_declared_indexes(self.connection, generation)
             await self.connection.execute(
@@ -150,7 +153,16 @@ class ReadModel:
             await self.connection.copy_records_to_table(
                 records,
                 records=[
-                    (row.id, row.content, orjson.dumps(row.metadata).decode(), date, date, 1, first + index)
+                    (
+                        row.id,
+                        row.content,
+                        orjson.dumps(row.metadata).decode(),
+                        date,
+                        date,
+                        1,
+                        first + index,
+                        row.expires_at,
+                    )
                     for index, (row, date) in enumerate(zip(rows, created, strict=True))
                 ],
             )

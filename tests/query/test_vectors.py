@@ -28,7 +28,8 @@ async def test_a_vector_by_its_id(service: httpx.AsyncClient, read_model: ReadMo
     document = answer.json()
     assert answer.headers["etag"] == '"1"'
     assert document.keys() == {
-        "id", "content", "metadata", "version", "created_at", "updated_at", "position", "collection", "freshness"
+        "id", "content", "metadata", "version", "created_at", "updated_at", "position", "expires_at", "collection",
+        "freshness",
     }  # fmt: skip
     assert (document["id"], document["content"], document["metadata"]) == ("ü b", "text", {"a": [1, {"b": None}]})
     assert document["position"] == read_model.position
