@@ -10,6 +10,7 @@ import uvloop
 from fastapi import FastAPI
 
 from projector.announcer import ChangeAnnouncer
+from projector.bulk_loads import BulkLoads
 from projector.consumer import Consumer
 from projector.kafka_source import open_kafka_source
 from projector.metrics import ProjectorMetrics, observe_forever
@@ -40,7 +41,7 @@ def create_app(settings: ProjectorSettings) -> FastAPI:
     async def lifespan(_application: FastAPI) -> AsyncIterator[None]:
         # Without connections at first: a database that is away shows at /ready and does not end the process.
         pools["events"] = await create_pool(settings.events_dsn.get_secret_value(), settings, max_size=2)
-        pools["read"] = await create_pool(settings.read_dsn.get_secret_value(), settings, max_size=3)
+        pools["read"] = await create_pool(settings.read_dsn.get_secret_value(), settings, max_size=4)
         await announcer.start()
         consuming = asyncio.create_task(consumer.run(), name="consumer")
         beside = [
@@ -49,6 +50,7 @@ def create_app(settings: ProjectorSettings) -> FastAPI:
             ),
             asyncio.create_task(retire_forever(settings, pools["read"])),
             asyncio.create_task(Upkeep(settings).run(pools["read"])),
+            asyncio.create_task(BulkLoads(settings).run(pools["read"])),
         ]
         try:
             yield

@@ -105,6 +105,18 @@ def _of_the_tables(facts: Facts, limits: Limits) -> Due:
     return Replace(facts.wanted, search_index=True) if _is_outgrown(facts) else Nothing()
 
 
+def may_wait(due: Due, facts: Facts) -> bool:
+    """Whether it is an index for the rows that have come, which may as well wait for those that are still to come. What
+    somebody asked for does not wait."""
+    match due:
+        case MakeIndex():
+            return True
+        case Replace(shape):
+            return facts.unfinished is None and shape == facts.active.shape
+        case Nothing() | Rename() | Discard() | IndexMetadata():
+            return False
+
+
 def _has_enough_rows(facts: Facts, limits: Limits) -> bool:
     match facts.wanted.index.kind:
         case "hnsw":

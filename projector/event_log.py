@@ -14,6 +14,7 @@ from events_schema.base import RecordedEvent
 from projector.settings import ProjectorSettings
 from projector.skips import Skips
 from shared.event_log import (
+    Appended,
     Extent,
     Gaps,
     Head,
@@ -29,6 +30,7 @@ from shared.event_log import (
     read_gaps,
     read_head,
     read_log_id,
+    read_newest,
     read_position_at,
     read_skips,
     read_stream,
@@ -91,6 +93,11 @@ class EventLog:
         """How many such events there are, counted no further than `limit`."""
         async with self._turn:
             return await count_collection_events(self._connection, collection_id, after, to, limit=limit)
+
+    async def newest(self, collection_id: UUID, number: int) -> Appended | None:
+        """The event of a collection and its vectors that `number` - 1 others follow; None if there are fewer."""
+        async with self._turn:
+            return await read_newest(self._connection, collection_id, number)
 
     async def stream(self, aggregate_id: UUID) -> list[RecordedEvent]:
         async with self._turn:

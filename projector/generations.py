@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
@@ -37,6 +37,11 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
 
 _READ = f"SELECT {COLUMNS} FROM generations g WHERE g.collection_id = $1 ORDER BY g.generation"  # noqa: S608
 
+_READ_ACTIVE = f"""
+SELECT g.collection_id, {COLUMNS} FROM generations g
+WHERE g.collection_id = ANY($1::uuid[]) AND g.state = 'active' ORDER BY g.collection_id
+"""  # noqa: S608
+
 _LOCK = f"SELECT {COLUMNS} FROM generations g WHERE g.collection_id = $1 AND g.generation = $2 FOR UPDATE"  # noqa: S608
 
 # A number is never used again, so that readers never take one generation for another.
@@ -52,6 +57,11 @@ WHERE collection_id = $1 AND generation = $2
 
 _MARK_INDEXED = """
 UPDATE generations SET indexed = true, indexed_rows = $3, lists = $4, reason = NULL, updated_at = clock_timestamp()
+WHERE collection_id = $1 AND generation = $2
+"""
+
+_MARK_UNINDEXED = """
+UPDATE generations SET indexed = false, indexed_rows = NULL, lists = NULL, updated_at = clock_timestamp()
 WHERE collection_id = $1 AND generation = $2
 """
 
@@ -231,6 +241,12 @@ async def next_number(connection: Connection, collection_id: UUID) -> int | None
     return number
 
 
+async def read_active(connection: Connection, collection_ids: Collection[UUID]) -> list[Generation]:
+    """The active ones of those of the collections that are not deleted."""
+    rows = await connection.fetch(_READ_ACTIVE, list(collection_ids))
+    return [generation_of(row["collection_id"], row) for row in rows]
+
+
 async def read_generations(connection: Connection, collection_id: UUID) -> list[Generation]:
     """All of a collection, oldest first."""
     return [generation_of(collection_id, row) for row in await connection.fetch(_READ, collection_id)]
@@ -283,6 +299,11 @@ async def activate(connection: Connection, generation: Generation, *, keep_old: 
 
 async def mark_indexed(connection: Connection, generation: Generation, rows: int, lists: int | None) -> None:
     await connection.execute(_MARK_INDEXED, generation.collection_id, generation.number, rows, lists)
+
+
+async def mark_unindexed(connection: Connection, generation: Generation) -> None:
+    """Its index may be there still; searches use it no longer."""
+    await connection.execute(_MARK_UNINDEXED, generation.collection_id, generation.number)
 
 
 async def follow_on(connection: Connection, generation: Generation) -> Generation:

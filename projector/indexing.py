@@ -78,6 +78,21 @@ async def _tell(connection: Connection, generation: Generation, made: Made, chec
     return True
 
 
+async def drop_index(connection: Connection, generation: Generation, settings: ProjectorSettings) -> None:
+    """Whatever state it is in, while searches and writes go on. Outside any transaction."""
+    for table in await tables_of_embeddings(connection, generation):
+        for row in await connection.fetch(_READ_INDEXES, table, generation.shape.index.kind):
+            await connection.execute(_DROP.format(name=row["name"]), timeout=settings.index_timeout_seconds)
+
+
+async def has_any_index(connection: Connection, generation: Generation) -> bool:
+    """Of its kind, over its embeddings; it may be one that searches cannot use."""
+    for table in await tables_of_embeddings(connection, generation):
+        if await connection.fetch(_READ_INDEXES, table, generation.shape.index.kind):
+            return True
+    return False
+
+
 async def make_index(
     connection: Connection, generation: Generation, settings: ProjectorSettings, *, concurrently: bool
 ) -> Made | None:

@@ -40,6 +40,13 @@ class ProjectorSettings(KafkaSettings):
     """How often it is looked for collections whose tables are not what they are to be."""
     ivfflat_min_rows: int = Field(default=10_000, ge=1)
     """From how many rows on a collection gets its IVFFlat index; until then searches are exact."""
+    bulk_load_min_events: int = Field(default=5_000, ge=0)
+    """So many events of a collection, and half as many as it has vectors, have its HNSW index set aside while they are
+    projected; afterwards it is made in bulk. Until then searches are exact. 0: an index stays, whatever comes."""
+    bulk_load_max_rows: int = Field(default=200_000, ge=0)
+    """A collection with more vectors keeps its index all the same: exact searches would take too long."""
+    bulk_load_max_seconds: float = Field(default=3_600.0, ge=0)
+    """After this an index is made, however much comes for its collection."""
     index_memory_mb: int = Field(default=1_024, ge=64)
     """The most memory that making one index takes (maintenance_work_mem); it takes no more than the index needs."""
     index_parallel_workers: int = Field(default=2, ge=0, le=64)

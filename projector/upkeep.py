@@ -11,9 +11,10 @@ import asyncpg
 import structlog
 
 from projector import rebuild
+from projector.bulk_loads import is_loading
 from projector.checkpoints import Checkpoint, between_batches
 from projector.claims import claimed
-from projector.due import Discard, Due, IndexMetadata, Limits, MakeIndex, Nothing, Rename, Replace, decide
+from projector.due import Discard, Due, IndexMetadata, Limits, MakeIndex, Nothing, Rename, Replace, decide, may_wait
 from projector.errors import (
     GenerationGoneError,
     LayoutChangedError,
@@ -58,6 +59,8 @@ class Upkeep:
         self._limits = Limits(settings.ivfflat_min_rows)
         self._pauses: dict[UUID, tuple[float, float]] = {}
         """Collections that something went wrong with: until when they are left alone, and how long that is."""
+        self._loading_since: dict[UUID, float] = {}
+        """Collections whose index waits for the end of what comes."""
 
     async def run(self, read: Pool) -> None:
         """Until it is cancelled. What fails is tried again after a while."""
@@ -92,7 +95,23 @@ class Upkeep:
 
     async def _decide(self, connection: Connection, collection_id: UUID) -> Due:
         facts = await read_facts(connection, collection_id, self._settings)
-        return Nothing() if facts is None else decide(facts, self._limits)
+        if facts is None:
+            return Nothing()
+        due = decide(facts, self._limits)
+        if may_wait(due, facts) and await self._waits(connection, collection_id):
+            return Nothing()
+        return due
+
+    async def _waits(self, connection: Connection, collection_id: UUID) -> bool:
+        """Whether so much comes for the collection that an index would be in the way, or soon be outgrown."""
+        async with opened_event_log(self._settings) as log:
+            loading = await is_loading(connection, log, collection_id, self._settings)
+        if not loading:
+            self._loading_since.pop(collection_id, None)
+            return False
+        now = asyncio.get_running_loop().time()
+        since = self._loading_since.setdefault(collection_id, now)
+        return now - since < self._settings.bulk_load_max_seconds
 
     async def _work_on(self, read: Pool, collection_id: UUID) -> None:
         try:

@@ -51,6 +51,11 @@ SELECT count(*) FROM (
 ) AS counted
 """
 
+_NEWEST = """
+SELECT position, greatest(extract(epoch FROM clock_timestamp() - timestamp), 0)::float8 AS age_seconds
+FROM events WHERE collection_id = $1 ORDER BY position DESC OFFSET $2 LIMIT 1
+"""
+
 _READ_STREAM = f"SELECT {EVENT_COLUMNS} FROM events WHERE aggregate_id = $1 AND version > $2 ORDER BY version LIMIT $3"  # noqa: S608
 
 _READ_STREAM_BACKWARDS = f"""
@@ -131,6 +136,14 @@ class Head:
 
     position: int
     timestamp: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """An event's position, and how long ago it was appended."""
+
+    position: int
+    age_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +243,12 @@ async def count_collection_events(
     """How many events a collection and its vectors have in (after, to], counted no further than `limit`."""
     count: int = await connection.fetchval(_COUNT_COLLECTION, collection_id, after, to, limit)
     return count
+
+
+async def read_newest(connection: Connection, collection_id: UUID, number: int) -> Appended | None:
+    """The event of a collection and its vectors that `number` - 1 others follow; None if there are fewer."""
+    row = await connection.fetchrow(_NEWEST, collection_id, number - 1)
+    return None if row is None else Appended(row["position"], row["age_seconds"])
 
 
 async def read_stream(

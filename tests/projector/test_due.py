@@ -10,7 +10,19 @@ import pytest
 
 from events_schema.collections import IndexKind, IndexSpec
 from events_schema.embedding import EmbeddingSpec
-from projector.due import Discard, Due, Facts, IndexMetadata, Limits, MakeIndex, Nothing, Rename, Replace, decide
+from projector.due import (
+    Discard,
+    Due,
+    Facts,
+    IndexMetadata,
+    Limits,
+    MakeIndex,
+    Nothing,
+    Rename,
+    Replace,
+    decide,
+    may_wait,
+)
 from projector.generations import Generation, Shape
 
 LIMITS = Limits(ivfflat_min_rows=100)
@@ -77,3 +89,15 @@ BEGUN = made(shape("none"), "building", 2)
 def test_facts_make_due(wanted: Shape, active: Generation, others: dict[str, Any], expected: Due) -> None:
     facts = Facts(wanted, active, **{"unfinished": None, "failed": None, "rows": 0, **others})
     assert decide(facts, LIMITS) == expected
+
+
+def test_only_an_index_for_rows_that_have_come_waits_for_more() -> None:
+    def waits(wanted: Shape, active: Generation, **others: Any) -> bool:
+        facts = Facts(wanted, active, **{"unfinished": None, "failed": None, "rows": 10_000, **others})
+        return may_wait(decide(facts, LIMITS), facts)
+
+    assert waits(shape(), made(shape(), indexed=False))
+    assert waits(shape("ivfflat"), LISTED)  # outgrown
+    assert not waits(shape("ivfflat"), LISTED, unfinished=made(shape("ivfflat"), "building", 2))
+    assert not waits(shape(metric="ip"), made(shape()))
+    assert not waits(shape("none"), made(shape("none")))
