@@ -9,7 +9,7 @@ ROUNDS ?= 40
 OPERATIONS ?= 100000
 CASES ?= 2000
 WORKERS ?= 2
-BENCHMARKS ?= write_path lag kafka_lag kafka_batches projectors idle text cranfield recall filtered ranges replay replay_load memory
+BENCHMARKS ?= write_path lag kafka_lag kafka_batches projectors idle text cranfield recall filtered imports ranges replay replay_load memory
 export PYTHONSAFEPATH := 1
 export UV_LINK_MODE ?= copy
 

@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 from command_service.alias_routes import router as alias_router
+from command_service.backpressure import Backpressure
 from command_service.collection_routes import router as collection_router
 from command_service.command_bus import CommandBus
 from command_service.embedding_table import EmbeddingTable
@@ -43,6 +44,7 @@ def create_app(settings: CommandSettings, registry: CollectorRegistry) -> FastAP
     holder: dict[str, Pool] = {}
     notifier = AppendNotifier(settings)
     bus = CommandBus(settings, notifier, registry)
+    backpressure = Backpressure(settings.projection_lag_max_seconds, settings.projection_lag_interval_seconds, registry)
     table = EmbeddingTable(
         lambda: holder["events"],
         max_age=timedelta(days=settings.embedding_table_days),
@@ -66,14 +68,19 @@ def create_app(settings: CommandSettings, registry: CollectorRegistry) -> FastAP
             Signer(settings.signing_key_list()),
             Principal(settings.tenant, settings.actor),
             embedder,
+            backpressure,
         )
-        housekeeping = asyncio.create_task(table.keep_house(), name="embedding-housekeeping")
+        beside = [
+            asyncio.create_task(table.keep_house(), name="embedding-housekeeping"),
+            asyncio.create_task(backpressure.run(pool, read), name="backpressure"),
+        ]
         await notifier.start()
         await bus.start()
         try:
             yield
         finally:
-            housekeeping.cancel()
+            for task in beside:
+                task.cancel()
             await embedder.close()
             await bus.stop()
             await notifier.stop()

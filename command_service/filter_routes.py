@@ -21,7 +21,7 @@ from command_service.models import (
     PatchedByFilterAnswer,
     SkippedMatchAnswer,
 )
-from command_service.requests import Context, Service, Tokens
+from command_service.requests import IN_PACE, Context, Service, Tokens
 from command_service.service import CommandService
 from shared.freshness import Demand
 from shared.http.application import API_PREFIX, StrictRoute, permission
@@ -33,14 +33,15 @@ from shared.tokens import ConsistencyToken
 
 _PROBLEMS = ("malformed-json", "malformed-token", "wrong-database", "body-too-large", "unsupported-media-type",
              "validation", "invalid-filter", "idempotency-key-reused", "collection-not-found", "collection-deleted",
-             "not-fresh-enough", "overloaded", "dependency-unavailable", "timeout")  # fmt: skip
+             "projection-lag", "not-fresh-enough", "overloaded", "dependency-unavailable", "timeout")  # fmt: skip
 _DESCRIPTION = """In transactions of at most 1,000 events, so not all or nothing: what is written stays. A request that
 was cut off is sent again under the same Idempotency-Key: it goes on where it was, and answers for the whole."""
 
 
 def filter_router(prefix: str, *, named: bool) -> APIRouter:
     """The routes under `prefix`; not `named`: those of the collection `default`."""
-    router = APIRouter(prefix=f"{API_PREFIX}{prefix}", tags=["vectors"], route_class=StrictRoute)
+    router = APIRouter(prefix=f"{API_PREFIX}{prefix}", tags=["vectors"], route_class=StrictRoute,
+                       dependencies=IN_PACE)  # fmt: skip
     writes = permission(Permission.VECTORS_WRITE)
     name_of = target_name(named=named)
     suffix = "" if named else " in the collection default"

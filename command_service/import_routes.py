@@ -62,16 +62,21 @@ def import_router(prefix: str, *, named: bool) -> APIRouter:
     ) -> Response:
         _check(request)
         # As long as lines come, it goes on: each wait for them has the limit that other requests have as a whole.
-        limit: asyncio.Timeout = request.state.time_limit
-        ends = limit.when()
-        patience_seconds = None if ends is None else ends - asyncio.get_running_loop().time()
+        patience = _Patience(request.state.time_limit)
+
+        async def in_pace(lines: int) -> None:
+            patience.lift()
+            await service.backpressure.keep_pace(lines)
+            patience.renew()
+
         report = await import_lines(
             service,
             context,
             name,
-            _arriving(request, patience_seconds),
+            _arriving(request, patience),
             on_error=parameters.on_error,
             import_id=parameters.import_id,
+            in_pace=in_pace,
         )
         return Response(_answer(service, context.tenant, report).model_dump_json(), media_type="application/json")
 
@@ -90,20 +95,35 @@ def _check(request: Request) -> None:
         raise ProblemError("validation", f"{error.pointer}: {detail}", errors=[error])
 
 
-async def _arriving(request: Request, patience_seconds: float | None) -> AsyncIterator[bytes]:
+class _Patience:
+    """A request's time limit, counted anew whenever it gets on."""
+
+    def __init__(self, limit: asyncio.Timeout) -> None:
+        self._limit = limit
+        self._loop = asyncio.get_running_loop()
+        ends = limit.when()
+        self._seconds = None if ends is None else ends - self._loop.time()
+
+    def renew(self) -> None:
+        if self._seconds is not None:
+            self._limit.reschedule(self._loop.time() + self._seconds)
+
+    def lift(self) -> None:
+        """Until it is renewed."""
+        self._limit.reschedule(None)
+
+
+async def _arriving(request: Request, patience: _Patience) -> AsyncIterator[bytes]:
     """The body as it comes.
 
     Raises:
         ProblemError: the connection broke; what came last may be half a line.
     """
     request.state.body_is_unlimited = True
-    limit: asyncio.Timeout = request.state.time_limit
-    loop = asyncio.get_running_loop()
     try:
         async for piece in request.stream():
             yield piece
-            if patience_seconds is not None:
-                limit.reschedule(loop.time() + patience_seconds)
+            patience.renew()
     except ClientDisconnect as error:
         raise ProblemError("malformed-json", "the body broke off; whole parts of it are written") from error
 

@@ -7,7 +7,7 @@ appends nothing for what is there already.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 from uuid import UUID, uuid5
@@ -88,8 +88,10 @@ async def import_lines(
     *,
     on_error: OnError,
     import_id: UUID | None,
+    in_pace: Callable[[int], Awaitable[None]],
 ) -> ImportReport:
-    """`import_id` gives an id to each line that has none: the same one whenever the file is sent again.
+    """`import_id` gives an id to each line that has none: the same one whenever the file is sent again. `in_pace` is
+    awaited before so many lines are written.
 
     Raises:
         CollectionNotFoundError, EventDatabaseUnavailableError and whatever else a batch of writes does; what was
@@ -97,6 +99,7 @@ async def import_lines(
     """
     report = ImportReport()
     async for part in _parts(_lines(body)):
+        await in_pace(len(part))
         report.lines = part[-1].number
         read = await beside_the_loop(_read, part, import_id)
         errors = [one for one in read if isinstance(one, LineError)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from command_service.backpressure import ProjectionLagError
 from command_service.command_bus import AppendFailedError, EventDatabaseUnavailableError
 from command_service.command_queue import OverloadedError
 from command_service.domain.refusals import (
@@ -102,6 +103,14 @@ def problem_of(error: Exception) -> ProblemError | None:
             return ProblemError("dependency-unavailable", str(error), headers={"Retry-After": "1"})
         case VectorsKeepChangingError():
             return ProblemError("overloaded", str(error), headers={"Retry-After": "1"})
+        case ProjectionLagError():
+            return ProblemError(
+                "projection-lag",
+                str(error),
+                headers={"Retry-After": str(error.retry_after_seconds)},
+                backlog=error.backlog,
+                behind_seconds=round(error.behind_seconds, 1),
+            )
         case OverloadedError():
             return ProblemError("overloaded", str(error), headers={"Retry-After": str(error.retry_after_seconds)})
         case EventDatabaseUnavailableError():

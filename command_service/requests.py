@@ -33,6 +33,15 @@ def service_of(request: Request) -> CommandService:
 Service = Annotated[CommandService, Depends(service_of)]
 
 
+def _in_pace(service: Service) -> None:
+    service.backpressure.check()
+
+
+IN_PACE = [Depends(_in_pace)]
+"""For routes that write vectors: they are refused while the projection lags. Collections are few, and deleting one
+helps."""
+
+
 def _if_match(value: str | None) -> str | None:
     if value is not None and not _ETAG.match(value):
         raise PydanticCustomError("etag", 'one ETag of this API is expected, such as "3"')

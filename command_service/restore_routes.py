@@ -17,7 +17,7 @@ from command_service.models import (
     SkippedAnswer,
     VectorWritten,
 )
-from command_service.requests import Context, IfMatch, Service, expected_version
+from command_service.requests import IN_PACE, Context, IfMatch, Service, expected_version
 from command_service.restoring import Restored, Restoring
 from command_service.service import CommandService, refused_alone
 from command_service.vector_routes import one_written
@@ -28,11 +28,11 @@ from shared.principal import Permission
 from shared.tokens import ConsistencyToken
 
 _BODY = ("malformed-json", "body-too-large", "unsupported-media-type", "validation")
-_PAGED = (*_BODY, "malformed-cursor", "collection-deleted", "model-mismatch", "not-finite", "zero-vector", "overloaded",
-          "dependency-unavailable", "timeout")  # fmt: skip
+_PAGED = (*_BODY, "malformed-cursor", "collection-deleted", "model-mismatch", "not-finite", "zero-vector",
+          "projection-lag", "overloaded", "dependency-unavailable", "timeout")  # fmt: skip
 _WRITES = permission(Permission.VECTORS_WRITE)
 
-router = APIRouter(prefix=API_PREFIX, tags=["history"], route_class=StrictRoute)
+router = APIRouter(prefix=API_PREFIX, tags=["history"], route_class=StrictRoute, dependencies=IN_PACE)
 
 
 @router.post(
@@ -67,7 +67,8 @@ async def restore_collection(
 
 def restore_vector_router(prefix: str, *, named: bool) -> APIRouter:
     """The route under `prefix`; not `named`: that of the collection `default`."""
-    vectors = APIRouter(prefix=f"{API_PREFIX}{prefix}", tags=["history"], route_class=StrictRoute)
+    vectors = APIRouter(prefix=f"{API_PREFIX}{prefix}", tags=["history"], route_class=StrictRoute,
+                        dependencies=IN_PACE)  # fmt: skip
     suffix = "" if named else " in the collection default"
 
     @vectors.post(
@@ -76,7 +77,7 @@ def restore_vector_router(prefix: str, *, named: bool) -> APIRouter:
         responses={201: {"model": VectorWritten, "description": "It had been deleted"},
                    **documented(*_BODY, "idempotency-key-reused", "collection-not-found", "vector-not-found",
                                 "collection-deleted", "version-mismatch", "model-mismatch", "not-finite",
-                                "zero-vector", "overloaded", "dependency-unavailable", "timeout")},
+                                "zero-vector", "projection-lag", "overloaded", "dependency-unavailable", "timeout")},
     )  # fmt: skip
     async def restore_vector(
         vector_id: VectorIdPath,

@@ -11,6 +11,7 @@ from typing import Self
 from uuid_utils.compat import uuid7
 
 from command_service import event_store
+from command_service.backpressure import Backpressure
 from command_service.command_bus import CommandBus
 from command_service.domain.collections import Alias, Collection, CollectionState, planned
 from command_service.domain.commands import (
@@ -81,10 +82,12 @@ class CommandService:
         signer: Signer,
         principal: Principal,
         embedder: TextEmbedder,
+        backpressure: Backpressure,
     ) -> None:
         self.bus = bus
         self.principal = principal
         self.embedder = embedder
+        self.backpressure = backpressure
         self.matching = matching
         self._pool = pool
         self.signer = signer

@@ -13,9 +13,15 @@ class CommandSettings(EmbeddingSettings, HttpSettings):
     events_dsn: SecretStr
     """The event database, as a role that may append."""
     read_dsn: SecretStr | None = None
-    """The read database, as a role that may read, for deleting and patching by filter; empty: those are refused."""
+    """The read database, as a role that may read, for deleting and patching by filter and for seeing how far the
+    projection is; empty: those are refused, and writes are not slowed."""
     redis_url: SecretStr | None = None
     """Where embeddings of texts are kept for an hour; empty: nowhere."""
+    projection_lag_max_seconds: float = Field(default=300.0, ge=0)
+    """Writes of vectors are refused with 429 while the projection would need longer than this for what waits for it; 0:
+    never. It needs `read_dsn`."""
+    projection_lag_interval_seconds: float = Field(default=2.0, gt=0)
+    """How often it is looked how far the projection is."""
     max_waiting_commands: int = Field(default=10_000, ge=1)
     """Commands that may wait for the writer; beyond, 503."""
     max_waiting_bytes: int = Field(default=64 * 1024 * 1024, ge=1024)

@@ -20,7 +20,7 @@ from command_service.models import (
 )
 from command_service.outcomes import VectorsOutcome
 from command_service.preparation import check_embeddings, create_vector, patch_vector, prepare_batch, upsert_vector
-from command_service.requests import Context, IfMatch, Service, expected_version
+from command_service.requests import IN_PACE, Context, IfMatch, Service, expected_version
 from command_service.service import CommandService, WriteTarget, refused_alone
 from command_service.texts import Destination, Inputs, destination
 from shared.beside_the_loop import beside_the_loop
@@ -31,8 +31,8 @@ from shared.principal import Permission
 
 _BODY = ("malformed-json", "body-too-large", "unsupported-media-type", "validation", "dimension-mismatch", "not-finite",
          "zero-vector", "model-mismatch")  # fmt: skip
-_ANY = ("idempotency-key-reused", "collection-not-found", "collection-deleted", "overloaded", "dependency-unavailable",
-        "timeout")  # fmt: skip
+_ANY = ("idempotency-key-reused", "collection-not-found", "collection-deleted", "projection-lag", "overloaded",
+        "dependency-unavailable", "timeout")  # fmt: skip
 
 
 _MAX_TRIES = 4
@@ -40,7 +40,8 @@ _MAX_TRIES = 4
 
 def vector_router(prefix: str, *, named: bool) -> APIRouter:
     """The routes under `prefix`; not `named`: those of the collection `default`."""
-    router = APIRouter(prefix=f"{API_PREFIX}{prefix}", tags=["vectors"], route_class=StrictRoute)
+    router = APIRouter(prefix=f"{API_PREFIX}{prefix}", tags=["vectors"], route_class=StrictRoute,
+                       dependencies=IN_PACE)  # fmt: skip
     writes = permission(Permission.VECTORS_WRITE)
     name_of = target_name(named=named)
     suffix = "" if named else " in the collection default"

@@ -243,6 +243,16 @@ class IdempotencyKeyReusedError(ProblemError):
     problem = "idempotency-key-reused"
 
 
+class ProjectionLagError(ProblemError):
+    """Writes are ahead of the projection by `backlog` events, for which it needs `behind_seconds`."""
+
+    problem = "projection-lag"
+
+    @property
+    def backlog(self) -> int | None:
+        return self._number("backlog")
+
+
 class InternalError(ProblemError):
     """A fault of the service; its logs have more under `request_id`."""
 

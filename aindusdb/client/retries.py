@@ -11,13 +11,17 @@ TRANSIENT_STATUSES = frozenset({502, 503, 504})
 FINAL_PROBLEMS = frozenset({"not-fresh-enough"})
 """503 too, but the service has waited already, for as long as the caller wanted."""
 TRANSIENT_PROBLEMS = frozenset({"idempotency-in-progress"})
+SLOWED_PROBLEMS = frozenset({"projection-lag"})
+"""The service wants a slower pace, and nothing was written."""
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """Failures of one request are waited out for `patience_seconds` altogether; 0 means never."""
+    """Failures of one request are waited out for `patience_seconds` altogether; 0 means never. A write that the service
+    slows down because the projection lags waits for up to `slowed_patience_seconds`, as often as it is asked to."""
 
     patience_seconds: float = 3.0
+    slowed_patience_seconds: float = 600.0
     first_pause_seconds: float = 0.1
     longest_pause_seconds: float = 5.0
 
@@ -29,6 +33,11 @@ class RetryPolicy:
         return max(spread, retry_after_seconds or 0.0)
 
 
+def is_slowed(failure: ClientError) -> bool:
+    """Whether the service refused only for its pace."""
+    return isinstance(failure, ProblemError) and failure.name in SLOWED_PROBLEMS
+
+
 def may_pass(failure: ClientError) -> bool:
     """Whether the same request may succeed a little later."""
     if isinstance(failure, ProblemError):
@@ -37,4 +46,6 @@ def may_pass(failure: ClientError) -> bool:
 
 
 def is_transient(status: int, problem: str) -> bool:
-    return problem in TRANSIENT_PROBLEMS or (status in TRANSIENT_STATUSES and problem not in FINAL_PROBLEMS)
+    return problem in TRANSIENT_PROBLEMS | SLOWED_PROBLEMS or (
+        status in TRANSIENT_STATUSES and problem not in FINAL_PROBLEMS
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import stat
 import time
 from collections.abc import Mapping
@@ -32,7 +33,8 @@ from aindusdb.commands.output import (
     service_url,
 )
 
-PATIENCE = RetryPolicy(patience_seconds=120.0)
+PATIENCE = RetryPolicy(patience_seconds=120.0, slowed_patience_seconds=math.inf)
+"""An import that is slowed because the projection lags goes at its pace, however long that takes."""
 INTERRUPTED_EXIT_CODE = 130
 
 

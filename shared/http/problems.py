@@ -42,6 +42,7 @@ PROBLEMS: Mapping[str, tuple[int, str]] = {
     "invalid-filter": (422, "The filter is not valid"),
     "answer-too-large": (422, "The answer would be too large"),
     "idempotency-key-reused": (422, "The Idempotency-Key was used for another request"),
+    "projection-lag": (429, "The projection lags behind the log"),
     "internal-error": (500, "Something unforeseen went wrong"),
     "not-fresh-enough": (503, "No server has caught up with the token in time"),
     "snapshot-not-ready": (503, "The snapshot is not built"),

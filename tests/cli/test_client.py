@@ -6,6 +6,7 @@ import httpx
 import pytest
 
 from aindusdb.client import Client, ProblemError, RetryPolicy, UnexpectedAnswerError, UnreachableError
+from aindusdb.client.errors import ProjectionLagError
 from tests.cli.fake_service import problem
 
 QUICK = RetryPolicy(patience_seconds=5.0, first_pause_seconds=0.001, longest_pause_seconds=0.002)
@@ -32,6 +33,10 @@ class Answers:
 
 def overloaded(retry_after: str = "0") -> httpx.Response:
     return httpx.Response(503, json=problem(503, "overloaded", "busy"), headers={"Retry-After": retry_after})
+
+
+def slowed(retry_after: str = "0") -> httpx.Response:
+    return httpx.Response(429, json=problem(429, "projection-lag", "slower"), headers={"Retry-After": retry_after})
 
 
 def test_a_problem_carries_its_whole_document() -> None:
@@ -98,6 +103,28 @@ def test_a_pause_longer_than_the_patience_is_not_begun() -> None:
     with client_of(answers) as client, pytest.raises(ProblemError) as caught:
         client.collection("a")
     assert caught.value.retry_after_seconds == 600
+
+
+def test_a_write_that_is_slowed_waits_beyond_the_patience_for_failures() -> None:
+    written = httpx.Response(200, json={"id": "x", "version": 1, "position": 1, "consistency_token": "t"})
+    waits: list[float] = []
+    impatient = RetryPolicy(patience_seconds=0.05, first_pause_seconds=0.001, longest_pause_seconds=0.002)
+    answers = Answers(slowed("1"), slowed(), overloaded(), written)
+    with Client(
+        "http://service", retries=impatient, transport=httpx.MockTransport(answers),
+        on_wait=lambda _cause, seconds: waits.append(seconds),
+    ) as client:  # fmt: skip
+        client.put("a", "x", embedding=[1.0])
+    assert waits[0] == 1
+    assert len(waits) == 3
+
+
+def test_patience_with_being_slowed_ends_too() -> None:
+    answers = Answers(slowed("2"))
+    policy = RetryPolicy(slowed_patience_seconds=1.0)
+    with client_of(answers, policy) as client, pytest.raises(ProjectionLagError) as caught:
+        client.put("a", "x", embedding=[1.0])
+    assert caught.value.retry_after_seconds == 2
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import httpx
 from aindusdb.client.calls import AnswerT, Call, reached, read_answer
 from aindusdb.client.errors import ClientError, ProblemError, UnreachableError
 from aindusdb.client.pauses import Pauses
-from aindusdb.client.retries import RetryPolicy, may_pass
+from aindusdb.client.retries import RetryPolicy, is_slowed, may_pass
 
 WaitListener: TypeAlias = Callable[[ClientError, float], None]
 """Called before each pause with its cause and its length in seconds."""
@@ -57,14 +57,20 @@ class Transport:
             ProblemError, UnreachableError, UnexpectedAnswerError
         """
         deadline = time.monotonic() + self.retries.patience_seconds
+        slowed_deadline = time.monotonic() + self.retries.slowed_patience_seconds
         failures = 0
         while True:
             try:
                 return self._once(call, body)
             except (ProblemError, UnreachableError) as failure:
                 failures += 1
-                if not call.repeatable or not self.waited_out(failure, failures, deadline):
+                slowed = is_slowed(failure)
+                until = slowed_deadline if slowed else deadline
+                if not call.repeatable or not self.waited_out(failure, failures, until):
                     raise
+                if slowed:
+                    # The time for which the service slows a request down is not that for waiting out its failures.
+                    failures, deadline = 0, time.monotonic() + self.retries.patience_seconds
 
     def waited_out(self, failure: ProblemError | UnreachableError, failures: int, deadline: float) -> bool:
         """Waits before the next attempt; False if there is to be none. `deadline` is of the monotonic clock."""
