@@ -106,9 +106,11 @@ def test_a_pause_longer_than_the_patience_is_not_begun() -> None:
 
 
 def test_a_write_that_is_slowed_waits_beyond_the_patience_for_failures() -> None:
-    written = httpx.Response(200, json={"id": "x", "version": 1, "position": 1, "consistency_token": "t"})
+    written = httpx.Response(
+        200, json={"id": "x", "version": 1, "position": 1, "collection": "a", "consistency_token": "t"}
+    )
     waits: list[float] = []
-    impatient = RetryPolicy(patience_seconds=0.05, first_pause_seconds=0.001, longest_pause_seconds=0.002)
+    impatient = RetryPolicy(patience_seconds=0.9, first_pause_seconds=0.001, longest_pause_seconds=0.002)
     answers = Answers(slowed("1"), slowed(), overloaded(), written)
     with Client(
         "http://service", retries=impatient, transport=httpx.MockTransport(answers),
