@@ -8,7 +8,7 @@ import sys
 import structlog
 import typer
 
-from aindusdb.commands import data, diff, relay, replay, schema, stack, verify
+from aindusdb.commands import data, diff, log, relay, replay, schema, stack, verify
 from aindusdb.local_stack.errors import StackError
 
 
@@ -23,6 +23,7 @@ def build_app() -> typer.Typer:
     stack.register(app)
     data.register(app)
     schema.register(app)
+    log.register(app)
     relay.register(app)
     replay.register(app)
     verify.register(app)

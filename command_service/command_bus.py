@@ -24,6 +24,7 @@ from command_service.domain.refusals import RefusalError
 from command_service.notifier import AppendNotifier
 from command_service.outcomes import Outcome
 from command_service.settings import CommandSettings
+from command_service.standbys import StandbyAwayError, confirm
 from command_service.stream_states import StreamStates
 from command_service.transaction import Decided, decide_all, event_ids
 from shared.postgres import CONNECTION_LOST, connect
@@ -157,7 +158,8 @@ class CommandBus:
             EventDatabaseUnavailableError: no connection within the time allowed; nothing was written.
             Whatever else keeps these commands from being appended; nothing was written.
         """
-        for attempt in range(len(_RECONNECT_DELAYS)):
+        lost: Exception | None = None
+        for delay in _RECONNECT_DELAYS:
             connection = await self._connected()
             committing: Decided | None = None
             try:
@@ -175,10 +177,11 @@ class CommandBus:
                 self._drop_connection()
                 raise
             except CONNECTION_LOST as error:
+                lost = error
                 self._drop_connection()
                 _log.warning("the connection was lost", during_commit=committing is not None, error=repr(error))
                 if committing is None or not await self._was_committed(committing):
-                    await asyncio.sleep(_RECONNECT_DELAYS[attempt])
+                    await asyncio.sleep(delay)
                     continue
             except _CANNOT_WRITE as error:
                 self._drop_connection()
@@ -192,7 +195,9 @@ class CommandBus:
             assert committing is not None
             self._committed(committing)
             return committing.answers
-        raise EventDatabaseUnavailableError("the connection to the event database was lost repeatedly")
+        raise EventDatabaseUnavailableError(
+            f"the connection to the event database was lost repeatedly ({lost}); nothing was written"
+        )
 
     def _committed(self, decided: Decided) -> None:
         self.states.remember_collections(decided.collections)
@@ -219,6 +224,10 @@ class CommandBus:
                 await connection.execute("ROLLBACK", timeout=LOCK_TIMEOUT_SECONDS)
             except (EventDatabaseUnavailableError, *CONNECTION_LOST) as error:
                 self._drop_connection()
+                if isinstance(error, EventDatabaseUnavailableError):
+                    # Whatever became of the commit, nothing became yet of what waits behind it.
+                    for one in self._queue.take_all():
+                        _answer(one, error)
                 _log.warning("an open commit cannot be looked up yet", error=repr(error))
                 await asyncio.sleep(_RECONNECT_DELAYS[-1])
             else:
@@ -228,18 +237,37 @@ class CommandBus:
     async def _connected(self) -> asyncpg.Connection[asyncpg.Record]:
         if self._connection is not None and not self._connection.is_closed():
             return self._connection
+        reason = "the event database cannot be reached"
         try:
             async with asyncio.timeout(self._settings.reconnect_timeout_seconds):
                 while True:
                     try:
-                        self._connection = await connect(self._settings.events_dsn.get_secret_value(), self._settings)
+                        return await self._connect()
+                    except StandbyAwayError as error:
+                        reason = str(error)
                     except CONNECTION_LOST as error:
-                        _log.warning("the event database cannot be reached", error=repr(error))
-                        await asyncio.sleep(_RECONNECT_DELAYS[-1])
-                    else:
-                        return self._connection
+                        reason = "the event database cannot be reached"
+                        _log.warning(reason, error=repr(error))
+                    await asyncio.sleep(_RECONNECT_DELAYS[-1])
         except TimeoutError as error:
-            raise EventDatabaseUnavailableError("the event database cannot be reached; nothing was written") from error
+            raise EventDatabaseUnavailableError(f"{reason}; nothing was written") from error
+
+    async def _connect(self) -> asyncpg.Connection[asyncpg.Record]:
+        """A primary that was restarted shows what its synchronous standby never confirmed. Nobody is to be told that
+        it was written before the standby has it, or it could be lost with the primary.
+
+        Raises:
+            StandbyAwayError
+            One of `CONNECTION_LOST`
+        """
+        connection = await connect(self._settings.events_dsn.get_secret_value(), self._settings)
+        try:
+            await confirm(connection)
+        except BaseException:
+            connection.terminate()
+            raise
+        self._connection = connection
+        return connection
 
     def _drop_connection(self) -> None:
         if self._connection is not None:

@@ -111,6 +111,14 @@ class CommandQueue:
                 async with asyncio.timeout(rest if self._bulk else None):
                     await self._filled.wait()
 
+    def take_all(self) -> list[Pending]:
+        """Whatever waits, for one answer to all of it."""
+        waiting = [*self._single, *self._bulk]
+        self._single.clear()
+        self._bulk.clear()
+        self._bytes = 0
+        return waiting
+
     def _take_from(self, queue: deque[Pending], most_events: int) -> list[Pending]:
         taken: list[Pending] = []
         events = size = 0

@@ -14,13 +14,14 @@ from command_service.domain.collections import evolve as evolve_collection
 from events_schema.base import AggregateType
 from events_schema.registry import decode_event
 from shared.event_log import read_stream
-from shared.postgres import Connection
+from shared.postgres import Connection, StandbyAnswersError
 
 TAIL_EVENTS = 16
 """How many of a vector's last events are loaded at first; nearly every vector is whole within them."""
 
 _LOG_END = """
 SELECT coalesce(h.position, 0) AS position, greatest(clock_timestamp(), h.timestamp) AS timestamp, i.log_id,
+    pg_is_in_recovery() AS of_standby,
     ARRAY(SELECT coalesce((SELECT max(e.version) FROM events e WHERE e.aggregate_id = s.id), 0)
           FROM unnest($1::uuid[]) WITH ORDINALITY AS s(id, n) ORDER BY n) AS versions
 FROM log_identity i LEFT JOIN (SELECT position, timestamp FROM events ORDER BY position DESC LIMIT 1) h ON true
@@ -38,7 +39,9 @@ _COLUMNS = (
     "schema_version", "event_data", "metadata", "timestamp",
 )  # fmt: skip
 
-_ANY_APPENDED = "SELECT EXISTS (SELECT FROM events WHERE event_id = ANY($1::uuid[]))"
+_ANY_APPENDED = """
+SELECT EXISTS (SELECT FROM events WHERE event_id = ANY($1::uuid[])) AS appended, pg_is_in_recovery() AS of_standby
+"""
 
 _FIND_KEYS = """
 SELECT tenant, key, request_hash, response FROM idempotency_keys
@@ -112,8 +115,14 @@ class StoredKey:
 
 
 async def read_log_end(connection: Connection, streams: Sequence[UUID]) -> LogEnd:
+    """
+    Raises:
+        StandbyAnswersError: what it ends with may not be the end.
+    """
     row = await connection.fetchrow(_LOG_END, streams)
     assert row is not None
+    if row["of_standby"]:
+        raise StandbyAnswersError
     return LogEnd(row["position"], row["timestamp"], row["log_id"], row["versions"])
 
 
@@ -164,8 +173,16 @@ async def append(connection: Connection, events: Sequence[NewEvent]) -> None:
 
 
 async def any_appended(connection: Connection, event_ids: Sequence[UUID]) -> bool:
-    """Whether a transaction that held these events was committed."""
-    found: bool = await connection.fetchval(_ANY_APPENDED, event_ids)
+    """Whether a transaction that held these events was committed.
+
+    Raises:
+        StandbyAnswersError: it may have been, and is not there yet.
+    """
+    row = await connection.fetchrow(_ANY_APPENDED, event_ids)
+    assert row is not None
+    if row["of_standby"]:
+        raise StandbyAnswersError
+    found: bool = row["appended"]
     return found
 
 

@@ -17,6 +17,7 @@ import asyncpg
 
 from command_service.standbys import LOCALLY_COMMITTED
 from shared.event_log import read_event_ids, read_head
+from shared.kafka.ends import FILL_ANEW
 from shared.postgres import SERVER_STARTED, Connection
 
 # What stands in the log already is there for all who need it: a feed begins at the head.
@@ -142,8 +143,7 @@ async def take(connection: Connection, holder: str, seconds: float) -> Lease | N
         await release(connection, lease)
         raise LeaseMismatchError(
             f"the topic was filled up to position {lease.position}, event {lease.event_id}, but the event log has "
-            f"{found.get(lease.position) or 'nothing'} there: it was restored or rewritten. Run `aindusdb relay "
-            "reset --new-topic`, which fills the topic anew from this log"
+            f"{found.get(lease.position) or 'nothing'} there: it was restored or rewritten. {FILL_ANEW}"
         )
     return lease
 

@@ -26,8 +26,9 @@ from command_service.relay_lease import (
 from command_service.settings import RelaySettings
 from command_service.standbys import StandbyAwayError, confirm
 from shared.appends import woken_by_appends
-from shared.event_log import LogCorruptionError, read_event_rows, read_log_id
+from shared.event_log import LogCorruptionError, read_event_ids, read_event_rows, read_log_id
 from shared.kafka.clients import is_told_to_end, opened_admin
+from shared.kafka.ends import TopicAheadError, check_ends, read_ends
 from shared.kafka.topic import TopicMismatchError, TopicMissingError, check_topic, ensure_topic
 from shared.postgres import CONNECTION_LOST, connect
 
@@ -83,7 +84,7 @@ class Relay:
                 _log.warning("the lease is another relay's now")
             except TopicMissingError as error:
                 _log.warning("publishing anew from the checkpoint", reason=str(error))
-            except (LogCorruptionError, LeaseMismatchError, TopicMismatchError) as error:
+            except (LogCorruptionError, LeaseMismatchError, TopicAheadError, TopicMismatchError) as error:
                 self._report(str(error))
                 await self._pause(_RECHECK_SECONDS)
             except KafkaError as error:
@@ -186,13 +187,16 @@ class Relay:
     async def _publish(self, lease: Lease, watched: asyncio.Event, progress: list[Publisher]) -> None:
         settings = self._settings
         await watched.wait()
+        ends = await read_ends(settings)
         connection = await connect(settings.events_dsn.get_secret_value(), settings)
         try:
+            log_id = await read_log_id(connection)
+            check_ends(settings.kafka_topic, ends, log_id, await read_event_ids(connection, [one.to for one in ends]))
             async with (
                 woken_by_appends(settings.events_listen_address(), settings) as woken,
                 self._opened_producer() as producer,
             ):
-                publisher = Publisher(producer, settings.kafka_topic, await read_log_id(connection), lease)
+                publisher = Publisher(producer, settings.kafka_topic, log_id, lease)
                 progress.append(publisher)
                 self._metrics.leading.set(1)
                 await self._follow(connection, lease, publisher, woken)

@@ -12,8 +12,8 @@ _STANDBY_SECONDS = 2.0
 
 # A commit waits for the WAL before it too. The message is for nobody: it makes the transaction one that writes.
 _COMMIT = """
-SELECT CASE WHEN current_setting('synchronous_standby_names') <> '' THEN pg_logical_emit_message(true, 'aindusdb', '')
-END
+SELECT CASE WHEN current_setting('synchronous_standby_names') <> '' AND NOT pg_is_in_recovery()
+            THEN pg_logical_emit_message(true, 'aindusdb', '') END
 """
 
 LOCALLY_COMMITTED = "SELECT set_config('synchronous_commit', 'local', true)"

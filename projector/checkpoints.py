@@ -43,7 +43,7 @@ WHERE c.projection = $1 AND c.partition = m.partition
 """
 
 # Two projectors with different sources may both find no checkpoints.
-_LOCK_LAYOUT = "SELECT pg_advisory_xact_lock(7120031001)"
+LOCK_LAYOUT = "SELECT pg_advisory_xact_lock(7120031001)"
 
 _DELETE = "DELETE FROM projection_checkpoints WHERE projection = $1"
 
@@ -62,6 +62,14 @@ JOIN pg_stat_activity a USING (pid)
 WHERE c.projection = $1 AND a.pid <> pg_backend_pid()
   AND a.wait_event = 'ClientRead' AND clock_timestamp() - a.state_change > make_interval(secs => $2)
 """
+
+_BUILD_ANEW = "run `aindusdb replay anew`, and the projector builds the read model anew from this log"
+
+_MAKE_ANOTHER_LOG = (
+    "Either point AINDUSDB_EVENTS_DSN at the log that this read model belongs to, or stop all processes, run `aindusdb "
+    "log restored`, so that no position is taken for a lost one, and `aindusdb replay anew`, so that the projector "
+    "builds the read model anew from this log"
+)
 
 ResultT = TypeVar("ResultT")
 
@@ -112,10 +120,14 @@ async def verified_checkpoints(connection: Connection, log: EventLog, layout: La
         await _create(connection, layout)
         checkpoints = await read_checkpoints(connection)
     count = checkpoints[0].layout.partition_count
+    if count == 0:
+        raise CheckpointMismatchError(
+            "the read model is not all emptied yet; run `aindusdb replay anew`, which goes on"
+        )
     if [checkpoint.partition for checkpoint in checkpoints] != list(range(count)):
         raise CheckpointMismatchError(
             f"the read database has checkpoints of {len(checkpoints)} partitions where {count} belong. Restore the "
-            f"read database, or else: {_REMEDY}"
+            f"read database, or else {_BUILD_ANEW}"
         )
     check_log(checkpoints, layout.log_id)
     await _check_events(checkpoints, log)
@@ -124,7 +136,7 @@ async def verified_checkpoints(connection: Connection, log: EventLog, layout: La
 
 async def _create(connection: Connection, layout: Layout) -> None:
     async with connection.transaction():
-        await connection.execute(_LOCK_LAYOUT)
+        await connection.execute(LOCK_LAYOUT)
         await connection.execute(_INSERT, PROJECTION, 0, None, layout.log_id, layout.feed, layout.partition_count)
 
 
@@ -138,18 +150,12 @@ async def _check_events(checkpoints: Sequence[Checkpoint], log: EventLog) -> Non
             head = await log.head()
             raise CheckpointMismatchError(
                 f"the read model is at position {checkpoint.position}, but the event log ends at {head.position}: "
-                f"the log has lost events or is another one. {_REMEDY}"
+                f"the log has lost events or is another one. {_MAKE_ANOTHER_LOG}"
             )
         raise CheckpointMismatchError(
             f"position {checkpoint.position} of the event log is event {event_id}, but the read model was built from "
-            f"event {checkpoint.event_id} there: the log was restored or rewritten. {_REMEDY}"
+            f"event {checkpoint.event_id} there: the log was restored or rewritten. {_MAKE_ANOTHER_LOG}"
         )
-
-
-_REMEDY = (
-    "Either point AINDUSDB_EVENTS_DSN at the log that this read model belongs to, or drop the read database, create "
-    "it anew, run `aindusdb schema upgrade` and let the projector build it from this log"
-)
 
 
 def check_log(checkpoints: Sequence[Checkpoint], log_id: UUID) -> None:
@@ -161,7 +167,8 @@ def check_log(checkpoints: Sequence[Checkpoint], log_id: UUID) -> None:
         if checkpoint.layout.log_id != log_id:
             raise CheckpointMismatchError(
                 f"the read model was built from event log {checkpoint.layout.log_id}, but the event database holds log "
-                f"{log_id}: it was restored or is another one. {_REMEDY}"
+                f"{log_id}: it was restored or is another one. Either point AINDUSDB_EVENTS_DSN at the log that this "
+                f"read model belongs to, or {_BUILD_ANEW}"
             )
 
 
@@ -225,7 +232,7 @@ async def replace_layout(connection: Connection, old: Layout, new: Layout) -> bo
     """Deals the checkpoints out in another way, if they are all at one position; whether they were."""
     try:
         async with connection.transaction():
-            await connection.execute(_LOCK_LAYOUT)
+            await connection.execute(LOCK_LAYOUT)
             checkpoints = _checkpoints(await connection.fetch(_LOCK, PROJECTION, list(range(old.partition_count))))
             if any(checkpoint.layout != old for checkpoint in checkpoints):
                 return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from datetime import datetime
@@ -24,12 +25,22 @@ from projector.settings import ProjectorSettings
 from projector.source import EventSource
 from shared.event_log import LogCorruptionError
 from shared.kafka.clients import is_told_to_end
+from shared.kafka.ends import TopicAheadError
 from shared.kafka.records import ForeignRecordError
 from shared.kafka.topic import TopicMismatchError, TopicMissingError
-from shared.postgres import CONNECTION_LOST, Connection, connect, read_server_started
+from shared.postgres import CONNECTION_LOST, Connection, ServerChangedError, connect, read_server_started
 
 _FIRST_RETRY_SECONDS = 0.1
 _LAST_RETRY_SECONDS = 5.0
+_LOOK_SECONDS = 0.5
+
+_FOR_SOMEBODY_TO_DECIDE = (
+    CheckpointMismatchError,
+    ForeignRecordError,
+    LogCorruptionError,
+    TopicAheadError,
+    TopicMismatchError,
+)
 
 _NOT_COMPARED = "the checkpoints are not yet compared with the event log"
 
@@ -64,6 +75,7 @@ class Consumer:
         self._retry_seconds = _FIRST_RETRY_SECONDS
         self._source: EventSource | None = None
         self._read_server_started: datetime | None = None
+        self._looked_at = 0.0
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
@@ -79,7 +91,7 @@ class Consumer:
                 async with self._open_source() as source, self._opened_read_database() as connection:
                     self._source = source
                     await self._follow(connection, source)
-            except (CheckpointMismatchError, LogCorruptionError, ForeignRecordError, TopicMismatchError) as error:
+            except _FOR_SOMEBODY_TO_DECIDE as error:
                 self._report(str(error))
                 await self._pause(self._settings.recheck_interval_seconds)
             except (NoFeedError, TopicMissingError) as error:
@@ -128,6 +140,22 @@ class Consumer:
             self._well()
             if runs:
                 source.moved(await apply(runs, source.layout))
+            else:
+                await self._expect_same_read_server(connection)
+
+    async def _expect_same_read_server(self, connection: Connection) -> None:
+        """As long as there is nothing to write, nothing else tells that a server was promoted which may be behind.
+
+        Raises:
+            ServerChangedError
+            One of `CONNECTION_LOST`
+        """
+        now = time.monotonic()
+        if now - self._looked_at < _LOOK_SECONDS:
+            return
+        self._looked_at = now
+        if await read_server_started(connection) != self._read_server_started:
+            raise ServerChangedError
 
     async def _apply(
         self, connection: Connection, runs: Sequence[Run], source: EventSource, layout: Layout

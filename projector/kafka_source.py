@@ -24,6 +24,7 @@ from projector.event_log import EventLog, opened_event_log
 from projector.runs import Layout, Run, runs_of_log
 from projector.settings import ProjectorSettings
 from shared.kafka.clients import opened_consumer
+from shared.kafka.ends import FILL_ANEW, check_ends, read_ends
 from shared.kafka.records import ForeignRecordError, Piece, piece_of
 from shared.kafka.topic import TopicMismatchError, TopicMissingError
 from shared.postgres import Connection
@@ -179,8 +180,7 @@ class KafkaSource:
             known = max(known for _position, known in holes.values())
             raise CheckpointMismatchError(
                 f"the topic {self._topic} speaks of position {known}, but the event log ends at {first}: the log has "
-                "lost events or is another one. Either point AINDUSDB_EVENTS_DSN at the log that fills this topic, or "
-                "run `aindusdb relay reset --new-topic`, which fills the topic anew from this log"
+                f"lost events or is another one. {FILL_ANEW}"
             )
         runs = runs_of_log(events, holes, self.layout.partition_count)
         for run in runs:
@@ -269,6 +269,7 @@ async def open_kafka_source(settings: ProjectorSettings) -> AsyncIterator[KafkaS
         One of `CONNECTION_LOST`: the event database cannot be reached.
         KafkaError: no broker can be reached.
         NoFeedError, TopicMissingError: there is nothing to read yet.
+        TopicAheadError: the topic tells of what this log does not have.
     """
     async with opened_event_log(settings) as log:
         feed = await log.feed()
@@ -278,6 +279,8 @@ async def open_kafka_source(settings: ProjectorSettings) -> AsyncIterator[KafkaS
             )
         layout = Layout(await log.log_id(), feed.number, feed.partition_count)
         try:
+            ends = await read_ends(settings)
+            check_ends(settings.kafka_topic, ends, layout.log_id, await log.event_ids([one.to for one in ends]))
             async with opened_consumer(
                 settings,
                 group_id=f"{settings.kafka_topic}.{PROJECTION}",

@@ -17,6 +17,7 @@ from query_service.horizon import Horizon
 from query_service.metrics import QueryMetrics
 from query_service.polls import Poll, take_poll
 from query_service.settings import QuerySettings
+from shared.hosts import by_host
 from shared.postgres import CONNECTION_LOST, Connection, Pool, create_pool
 
 PATIENCE_SECONDS = 1.0
@@ -35,12 +36,12 @@ _log = structlog.get_logger("replicas")
 
 
 def server_names(dsns: Sequence[str]) -> list[str]:
-    """What each address is called in metrics, logs and explanations: its host and port, and its database where that is
-    what tells servers behind one pooler apart."""
-    parts = [urlsplit(dsn) for dsn in dsns]
-    places = [f"{part.hostname}:{part.port or 5432}" for part in parts]
+    """What each address is called in metrics, logs and explanations: its host and port, or all of its hosts, and its
+    database where that is what tells servers behind one pooler apart."""
+    places = [",".join(by_host(dsn)) for dsn in dsns]
     return [
-        place if places.count(place) == 1 else f"{place}{part.path}" for place, part in zip(places, parts, strict=True)
+        place if places.count(place) == 1 else f"{place}{urlsplit(dsn).path}"
+        for place, dsn in zip(places, dsns, strict=True)
     ]
 
 

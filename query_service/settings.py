@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
+from pydantic_core import PydanticCustomError
 
 from shared.embedding.settings import EmbeddingSettings
 from shared.settings import HttpSettings
@@ -33,6 +34,16 @@ class QuerySettings(EmbeddingSettings, HttpSettings):
     """How old what is known of a server may be."""
     poll_timeout_seconds: float = Field(default=5.0, gt=0)
     """How long a poll of a server may take."""
+
+    @field_validator("read_replica_dsns")
+    @classmethod
+    def _each_names_one_server(cls, value: SecretStr) -> SecretStr:
+        dsns = [dsn.strip() for dsn in value.get_secret_value().split(",")]
+        if any(dsn and not dsn.startswith(("postgresql://", "postgres://")) for dsn in dsns):
+            raise PydanticCustomError(
+                "replica_dsn", "must hold addresses that begin with postgresql:// and name one host each"
+            )
+        return value
 
     def events_address(self) -> str | None:
         """Where history is read: a replica of the event database, or that itself. None: not configured."""

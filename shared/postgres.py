@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from datetime import datetime
 from secrets import token_hex
-from typing import TypeAlias
+from typing import Any, TypeAlias, cast
 
 import asyncpg
 from pgvector.asyncpg import register_vector
 
+from shared.hosts import connect_to_host
 from shared.settings import ProcessSettings
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
@@ -47,6 +48,13 @@ class ServerChangedError(ConnectionError):
         super().__init__("another server answers behind this address than before, or it was restarted")
 
 
+class StandbyAnswersError(ConnectionError):
+    """A standby answers where writes are to go; it may not have all yet that was committed, or was never promoted."""
+
+    def __init__(self) -> None:
+        super().__init__("a standby answers behind this address, and not the primary")
+
+
 class PooledAddressError(Exception):
     """A pooler answers where work is to be done that needs a session of the server."""
 
@@ -75,8 +83,9 @@ async def create_pool(
 ) -> Pool:
     """A pool whose connections carry the application's name and, with `vectors`, pgvector's numpy codecs. It begins
     empty, so that a process starts without its databases."""
-    return await asyncpg.create_pool(
+    pool: Pool = await asyncpg.create_pool(
         dsn,
+        connect=cast("Any", connect_to_host),
         min_size=0,
         max_size=max_size or settings.pool_max_size,
         command_timeout=settings.command_timeout_seconds,
@@ -86,11 +95,12 @@ async def create_pool(
         init=register_vector if vectors else None,
         server_settings=_SESSION,
     )
+    return pool
 
 
 async def connect(dsn: str, settings: ProcessSettings, *, vectors: bool = False) -> asyncpg.Connection[asyncpg.Record]:
     """One connection outside any pool."""
-    connection = await asyncpg.connect(
+    connection: asyncpg.Connection[asyncpg.Record] = await connect_to_host(
         dsn,
         timeout=10,
         command_timeout=settings.command_timeout_seconds,
@@ -107,13 +117,14 @@ async def connect_uncached(
     dsn: str, *, timeout_seconds: float = 10, command_timeout_seconds: float | None = 60
 ) -> asyncpg.Connection[asyncpg.Record]:
     """For commands that ask little: without prepared statements, so that they need not be told of a pooler."""
-    return await asyncpg.connect(
+    connection: asyncpg.Connection[asyncpg.Record] = await connect_to_host(
         dsn,
         timeout=timeout_seconds,
         command_timeout=command_timeout_seconds,
         statement_cache_size=0,
         server_settings=_SESSION,
     )
+    return connection
 
 
 async def is_pooled(connection: asyncpg.Connection[asyncpg.Record]) -> bool:

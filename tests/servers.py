@@ -31,6 +31,7 @@ from aindusdb.local_stack.postgres import WHEEL, PostgresServer, find_binaries
 from aindusdb.local_stack.processes import ProcessSpec, SupervisedProcess
 from aindusdb.local_stack.redis import RedisServer, find_binary
 from aindusdb.local_stack.users import postgres_user
+from shared.hosts import connect_to_host
 from shared.migrations import upgrade
 
 ROLE_PASSWORDS = dict.fromkeys(
@@ -241,7 +242,7 @@ class DatabaseFactory:
 
 @asynccontextmanager
 async def connected(dsn: str) -> AsyncIterator[asyncpg.Connection]:
-    connection = await asyncpg.connect(dsn)
+    connection = await connect_to_host(dsn, timeout=60)
     try:
         yield connection
     finally:

@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from aindusdb.commands import replay_anew
 from aindusdb.commands.databases import awaited
 from aindusdb.commands.output import CommandRefusedError, JsonOption, print_json, printable, refusals, say
 from aindusdb.commands.projector_settings import DataFolderOption, TenantOption, projector_settings
@@ -142,6 +143,8 @@ def register(app: typer.Typer) -> None:
             await _do(settings, targets, work, as_json, workers=workers, max_events_per_second=max_events_per_second)
 
         _run(asked, run)
+
+    replay_anew.register(group)
 
     @group.command()
     def build(

@@ -87,6 +87,7 @@ class Replica:
                 f"--slot={self.slot}",
                 "--wal-method=stream",
                 "--checkpoint=fast",
+                *server.unsynced_option,
             ],
             capture_output=True,
             text=True,

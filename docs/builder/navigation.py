@@ -31,7 +31,9 @@ _BELOW: Mapping[str, Sequence[tuple[str, Sequence[str]]]] = {
     ),
     "clients/README": (("", ("python", "command-line", "typescript")),),
     "api/README": (("", ("collections", "aliases", "vectors", "history", "snapshots", "health")),),
-    "operations/README": (("", ("settings", "metrics", "databases", "replay", "kafka", "pgbouncer", "backups")),),
+    "operations/README": (
+        ("", ("settings", "metrics", "databases", "replay", "kafka", "pgbouncer", "failover", "backups")),
+    ),
     "problems/README": (("", ("*",)),),
     "decisions/README": (("", ("*",)),),
 }

@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from projector.consumer import Consumer
+from projector.emptying import empty_read_model
+from shared.event_log import read_log_id
 from tests.projector.log_writer import LogWriter
 from tests.projector.projecting import Projection, projector_settings, running_consumer, until, watermark
 from tests.servers import connected
@@ -69,6 +71,18 @@ async def test_checkpoints_that_are_incomplete_stop_it(projection: Projection, l
     await projection.read.execute("UPDATE projection_checkpoints SET partition_count = 6")
     async with _stopped_projector(projection, "checkpoints of 1 partitions where 6 belong"):
         pass
+
+
+async def test_a_read_model_that_was_emptied_half_way_stops_it_until_the_rest_is_done(
+    projection: Projection, log: LogWriter
+) -> None:
+    await log.create(await log.create_collection(), "a")
+    await projection.catch_up()
+    await projection.read.execute("UPDATE projection_checkpoints SET position = 0, partition_count = 0")
+    async with _stopped_projector(projection, "`aindusdb replay anew`"):
+        assert await empty_read_model(projection.read, await read_log_id(projection.log)) == 2
+        await until(projection.caught_up, "the projector did not build it anew")
+    await projection.assert_projected()
 
 
 async def test_a_gap_in_the_log_stops_it(projection: Projection, log: LogWriter) -> None:

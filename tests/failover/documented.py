@@ -1,0 +1,52 @@
+"""The commands of docs/operations/backups.md, run as they stand there."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from pathlib import Path
+
+from aindusdb.local_stack.postgres import PostgresServer
+
+_PAGE = Path(__file__).parents[2] / "docs" / "operations" / "backups.md"
+
+
+def block(section: str, language: str) -> str:
+    """The code block of this language in the section with this heading."""
+    _, _, after = _PAGE.read_text().partition(f"\n## {section}\n")
+    found = re.search(rf"```{language}\n(.*?)```", after.partition("\n## ")[0], re.DOTALL)
+    assert found is not None, f"{_PAGE.name} has no block {language} under {section!r}"
+    return found[1]
+
+
+def archiving() -> dict[str, str]:
+    """The settings of a server that archives."""
+    lines = block("Archiving", "ini").splitlines()
+    return {name: value.strip("'") for name, value in (line.split(" = ", 1) for line in lines)}
+
+
+async def base_backup(server: PostgresServer, backup: Path) -> None:
+    await _run(server, block("A base backup", "sh"), PRIMARY=server.dsn("postgres"), BACKUP=str(backup))
+
+
+async def restore(server: PostgresServer, backup: Path, archive: Path, target: str = "") -> None:
+    """Makes the server's data folder, for a server that is then to be started."""
+    values = {"BACKUP": backup, "RESTORED": server.data, "ARCHIVE": archive, "TARGET": target}
+    await _run(server, block("Restoring", "sh"), **{name: str(value) for name, value in values.items()})
+
+
+async def _run(server: PostgresServer, commands: str, **variables: str) -> None:
+    user = server.user
+    process = await asyncio.create_subprocess_exec(
+        "bash", "-euc", commands,
+        env={"PATH": f"{server.binaries}:{os.environ['PATH']}", **variables},
+        cwd=server.data.parent,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        user=user.uid if user else None,
+        group=user.gid if user else None,
+        extra_groups=[] if user else None,
+    )  # fmt: skip
+    said, _ = await process.communicate()
+    assert process.returncode == 0, said.decode()
