@@ -19,12 +19,13 @@ from projector.generations import Generation, read_generations
 from projector.indexes import index_name
 from projector.metadata_indexing import names_of_ready_indexes
 from projector.parking import without_parked
+from projector.partitions import partitions_of_table
 from shared.kafka.partitions import partitions_of
 from shared.postgres import Connection
 
 _READ = """
-SELECT c.name, c.metric, c.type, c.index, c.metadata_indexes, c.description, c.retention_seconds, c.version, c.position,
-       s.generation
+SELECT c.name, c.metric, c.type, c.index, c.month_partitions, c.metadata_indexes, c.description, c.retention_seconds,
+       c.version, c.position, s.generation
 FROM collections c LEFT JOIN collection_state s USING (collection_id) WHERE c.collection_id = $1
 """
 
@@ -89,12 +90,13 @@ def _fold(stream: Sequence[RecordedEvent]) -> dict[str, Any]:
         if isinstance(event, CollectionCreated):
             state |= {"name": event.name, "metric": event.metric, "type": event.type, "description": event.description}
             state |= {"index": event.index.model_dump(mode="json"), "retention_seconds": event.retention_seconds}
+            state["month_partitions"] = event.month_partitions
             state["metadata_indexes"] = _in_order(event.metadata_indexes)
         elif isinstance(event, CollectionUpdated):
             for name in ("description", "retention_seconds"):
                 if name in event.model_fields_set:
                     state[name] = getattr(event, name)
-            changed = {"metric": event.metric, "type": event.type}
+            changed = {"metric": event.metric, "type": event.type, "month_partitions": event.month_partitions}
             state |= {name: value for name, value in changed.items() if value is not None}
             if event.index is not None:
                 state["index"] = event.index.model_dump(mode="json")
@@ -124,9 +126,13 @@ async def _of_the_tables(connection: Connection, generation: Generation) -> list
     if (found := await connection.fetchval(_COLUMN_TYPE, generation.embeddings)) != wanted:
         return [CatalogueFault("tables", f"{generation.embeddings} holds {found}, not {wanted}")]
     expected = await names_of_ready_indexes(connection, generation)
-    # Of tables that are divided by month each partition has an index of its own, once it has the rows.
-    if generation.indexed and shape.index.kind != "none" and not shape.month_partitions:
-        expected.append(index_name(generation.embeddings, shape.index.kind))
+    if generation.indexed and shape.index.kind != "none":
+        tables = [generation.embeddings]
+        if shape.month_partitions:
+            # Of an IVFFlat index each has its own once it has the rows, under a new name when it has outgrown it.
+            every = shape.index.kind == "hnsw"
+            tables = await partitions_of_table(connection, generation.embeddings) if every else []
+        expected += [index_name(table, shape.index.kind) for table in tables]
     return [
         CatalogueFault("index", f"the index {index} is not there, or not valid")
         for index in expected

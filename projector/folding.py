@@ -85,12 +85,10 @@ async def events_of(
 async def _prepared(
     generation: Generation, targets: Sequence[int], read: AsyncGenerator[list[RecordedEvent]]
 ) -> AsyncGenerator[Batch]:
-    reached: Sequence[int] = generation.checkpoints
     async with aclosing(read):
         async for events in read:
-            within = between(events, reached, targets)
+            within = between(events, generation.checkpoints, targets)
             yield Batch(events, within, _load(generation, within))
-            reached = moved(reached, targets, events)
 
 
 def _load(generation: Generation, within: Sequence[RecordedEvent]) -> Load | None:

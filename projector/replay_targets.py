@@ -13,7 +13,8 @@ from shared.postgres import Connection
 
 _READ = """
 SELECT collection_id, tenant, name, embedding_spec, metric, type, index, month_partitions FROM collections
-WHERE deleted_at IS NULL AND ($1::text IS NULL OR tenant = $1 AND (name = $2 OR collection_id::text = $2))
+WHERE deleted_at IS NULL AND ($1::text IS NULL OR tenant = $1 AND (name = $2 OR collection_id::text = $2
+    OR collection_id = (SELECT collection_id FROM aliases WHERE tenant = $1 AND name = $2 AND removed_at IS NULL)))
 ORDER BY tenant, name
 """
 
@@ -33,7 +34,7 @@ class Target:
 
 
 async def read_targets(connection: Connection, tenant: str, names: Sequence[str]) -> list[Target]:
-    """The collections with these names or ids, each once, in the order of the first mention.
+    """The collections with these names, aliases or ids, each once, in the order of the first mention.
 
     Raises:
         TargetRefusedError: there is none of that name.

@@ -32,6 +32,7 @@ from projector.parking import without_parked
 from projector.settings import ProjectorSettings
 from shared.kafka.partitions import partitions_of
 from shared.postgres import Connection
+from shared.read_model.tables import row_key
 
 Kind = Literal["missing", "extra", "old_version", "version", "content", "metadata", "embedding", "timestamps"]
 """How a vector differs; if in several ways, the first of these."""
@@ -66,14 +67,16 @@ RETURNING id
 
 _IN_SAMPLE = "WHERE id IN (SELECT id FROM pg_temp.sampled_rows)"
 
-# A vector without an embedding is missing as one without a record is.
+# A vector without an embedding is missing as one without a record is. Divided by month, both lie in the month of its
+# creation; one that lies in two of them is counted twice, and differs in one.
 _COMPARE = f"""
 WITH stored AS MATERIALIZED (
     SELECT coalesce(r.id, e.id) AS id, r.id IS NULL OR e.id IS NULL AS torn, r.version, r.position, r.created_at,
            r.updated_at, r.expires_at, {CONTENT.format(content="r.content")} AS content,
            {METADATA.format(metadata="r.metadata")} AS metadata,
            {EMBEDDING.format(type="{type}", embedding="e.embedding")} AS embedding
-    FROM (SELECT * FROM {{records}} {{sampled}}) r FULL JOIN (SELECT * FROM {{embeddings}} {{sampled}}) e USING (id)
+    FROM (SELECT * FROM {{records}} {{sampled}}) r
+    FULL JOIN (SELECT * FROM {{embeddings}} {{sampled}}) e USING ({{key}})
 ), judged AS (
     SELECT coalesce(x.id, s.id) AS id, CASE
         WHEN x.id IS NULL THEN 'extra'
@@ -92,7 +95,8 @@ WITH stored AS MATERIALIZED (
         AS expected_sum
     FROM stored s FULL JOIN pg_temp.expected_rows x ON x.id = s.id
 ), noted AS (
-    INSERT INTO pg_temp.differing_rows SELECT id, kind FROM judged WHERE kind IS NOT NULL
+    INSERT INTO pg_temp.differing_rows SELECT id, kind FROM judged WHERE kind IS NOT NULL ORDER BY id, kind
+    ON CONFLICT DO NOTHING
 )
 SELECT count(*) FILTER (WHERE is_stored) AS stored, count(*) FILTER (WHERE is_expected) AS expected,
        coalesce(bit_xor(stored_sum) FILTER (WHERE is_stored), 0) AS stored_sum,
@@ -273,6 +277,7 @@ async def _compared(verification: Verification, now: _Moment, sampled: int | Non
             embeddings=generation.embeddings,
             type=generation.shape.type,
             sampled="" if sampled is None else _IN_SAMPLE,
+            key=", ".join(row_key(month_partitions=generation.shape.month_partitions)),
         ),
         timeout=timeout,
     )

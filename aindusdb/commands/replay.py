@@ -46,10 +46,10 @@ from shared.postgres import Connection
 _SECONDS_A_DAY = 86_400
 
 CollectionsOption = Annotated[
-    list[str] | None, typer.Option("--collection", help="Name or id of a collection; may be repeated.")
+    list[str] | None, typer.Option("--collection", help="Name, alias or id of a collection; may be repeated.")
 ]
 AllOption = Annotated[bool, typer.Option("--all", help="Every collection of every tenant.")]
-CollectionOption = Annotated[str, typer.Option("--collection", help="Name or id of the collection.")]
+CollectionOption = Annotated[str, typer.Option("--collection", help="Name, alias or id of the collection.")]
 GenerationOption = Annotated[int | None, typer.Option(min=1, help="Which one, where several could be meant.")]
 UntilPositionOption = Annotated[
     int | None, typer.Option(min=1, help="A snapshot: fold up to this position and no further; not promoted.")

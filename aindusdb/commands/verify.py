@@ -28,7 +28,7 @@ def register(app: typer.Typer) -> None:
     @app.command()
     def verify(
         collection: Annotated[
-            list[str] | None, typer.Option("--collection", help="Name or id of a collection; by default all.")
+            list[str] | None, typer.Option("--collection", help="Name, alias or id of a collection; by default all.")
         ] = None,
         sample: Annotated[
             int | None, typer.Option(min=1, max=10_000, help="Compare so many vectors, and count all.")

@@ -22,6 +22,7 @@ from projector.folding import left, moved
 from projector.generations import Generation
 from projector.loading import Load, prepare, write_load
 from projector.vectors import fold_vectors
+from shared.read_model.tables import records_table
 from tests.projector.log_writer import DIMENSION, LogWriter
 from tests.projector.projecting import Projection, projector_settings, until
 from tests.projector.read_model import read_log
@@ -46,7 +47,7 @@ def _event(position: int) -> RecordedEvent:
 
 async def _rows(projection: Projection, found: Generation) -> list[tuple[Any, ...]]:
     rows = await projection.read.fetch(
-        f"""SELECT r.*, {found.shape.type}_send(e.embedding) AS embedding
+        f"""SELECT r.*, {found.shape.type}_send(e.embedding) AS embedding, to_jsonb(e) ->> 'created_at' AS embedded_at
             FROM {found.records} r FULL JOIN {found.embeddings} e USING (id) ORDER BY r.id"""
     )
     return [tuple(row) for row in rows]
@@ -105,6 +106,27 @@ async def test_a_vector_that_is_not_new_after_all_is_written_by_id(projection: P
     async with replaying(projection, batch_max_events=3) as replay:
         await rebuilt(replay, articles.collection_id, shape_of(articles), keep_old=True)
     assert await states(projection, articles) == {1: "kept", 2: "active"}
+    assert await projection.stored() == await projection.expected()
+
+
+@pytest.mark.parametrize("month_partitions", [False, True])
+async def test_a_vector_that_comes_again_takes_the_place_of_its_old_row(
+    projection: Projection, log: LogWriter, month_partitions: bool
+) -> None:
+    """Deleted and created in one batch, months after an earlier batch brought it first."""
+    log.pace, log.month_partitions = timedelta(days=40), month_partitions
+    articles = await log.create_collection()
+    await log.create(articles, "a", content="first")
+    await log.create(articles, "b")
+    await log.delete(articles, "a")
+    await log.create(articles, "a", content="second")
+    await log.create(articles, "c")
+    await log.delete(articles, "c")
+    await projection.catch_up()
+    shape = shape_of(articles, month_partitions=month_partitions)
+    async with replaying(projection, batch_max_events=3) as replay:
+        await rebuilt(replay, articles.collection_id, shape, keep_old=False)
+    assert await projection.read.fetchval(f"SELECT count(*) FROM {records_table(articles.collection_id, 2)}") == 2
     assert await projection.stored() == await projection.expected()
 
 
