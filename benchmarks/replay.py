@@ -132,7 +132,7 @@ class _Measured:
         settings = projector_settings(self.running)
         async with _opened(settings) as connection:
             active = await _active(connection, collection)
-            bare = Generation(uuid4(), 1, active.shape, "building", indexed=False)
+            bare = Generation(uuid4(), 1, active.shape, "building", indexed=False, projection_version=1)
             memory_mb = min(build_memory_mb(bare.shape, self.indexed_vectors, None), settings.index_memory_mb)
             with tempfile.TemporaryDirectory(prefix="aindusdb-bare-") as folder:
                 files = [Path(folder, name) for name in ("records", "embeddings")]

@@ -28,6 +28,7 @@ from projector.generations import (
 )
 from projector.metadata_indexes import create_declared_indexes
 from projector.tables import create_tables
+from projector.versions import current_version
 from shared.postgres import Connection
 
 FIRST_GENERATION = 1
@@ -185,8 +186,9 @@ async def _create(connection: Connection, recorded: RecordedEvent, event: Collec
     shape = Shape(event.embedding_spec, event.metric, event.type, event.index, event.month_partitions)
     # An IVFFlat index needs rows to find its lists in; see `upkeep`.
     generation = Generation(
-        recorded.collection_id, FIRST_GENERATION, shape, "active", indexed=event.index.kind == "hnsw"
-    )
+        recorded.collection_id, FIRST_GENERATION, shape, "active",
+        indexed=event.index.kind == "hnsw", projection_version=current_version(),
+    )  # fmt: skip
     await insert_generation(connection, generation)
     await create_tables(connection, generation)
     await create_declared_indexes(connection, generation)

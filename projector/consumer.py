@@ -15,7 +15,13 @@ from aiokafka.errors import KafkaError
 from events_schema.base import RecordedEvent
 from projector.announcer import ChangeAnnouncer
 from projector.checkpoints import end_frozen_holders, lock_checkpoints, move_checkpoints
-from projector.errors import POISON, CheckpointMismatchError, LayoutChangedError, NoFeedError
+from projector.errors import (
+    POISON,
+    CheckpointMismatchError,
+    LayoutChangedError,
+    NoFeedError,
+    UnknownProjectionVersionError,
+)
 from projector.layout import settled_positions
 from projector.metrics import ProjectorMetrics
 from projector.parking import Attempts, Outcome, park, project_isolating, project_whole, read_parked_streams
@@ -40,6 +46,7 @@ _FOR_SOMEBODY_TO_DECIDE = (
     LogCorruptionError,
     TopicAheadError,
     TopicMismatchError,
+    UnknownProjectionVersionError,
 )
 
 _NOT_COMPARED = "the checkpoints are not yet compared with the event log"

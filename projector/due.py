@@ -21,9 +21,11 @@ class Facts:
     `rows` are counted up to the least number that an index is made from; of an index that is there they are what the
     database estimates. Of month partitions they are those of the fullest that has no index; `partition_is_due`: one has
     the rows for an IVFFlat index and has none, or has outgrown the one it has. `differing` is a generation that is
-    written to and whose indexes over metadata are not those that are declared."""
+    written to and whose indexes over metadata are not those that are declared. `version` is that of the projection, as
+    this process knows it."""
 
     wanted: Shape
+    version: int
     active: Generation
     unfinished: Generation | None
     failed: Generation | None
@@ -54,10 +56,12 @@ class Rename:
 
 @dataclass(frozen=True, slots=True)
 class Replace:
-    """By a generation of this shape, folded from the log."""
+    """By a generation of this shape, folded from the log. `checked`: it is held against the log before searches read
+    it."""
 
     shape: Shape
     search_index: bool
+    checked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +90,19 @@ def decide(facts: Facts, limits: Limits) -> Due:
 
 
 def _of_the_tables(facts: Facts, limits: Limits) -> Due:
-    if facts.unfinished is not None and facts.unfinished.shape != facts.wanted:
+    there = [facts.active, *([facts.unfinished] if facts.unfinished else [])]
+    if any(one.projection_version > facts.version for one in there):
+        return Nothing()  # A newer projector is at work, and this one is about to go.
+    wanted = (facts.wanted, facts.version)
+    if facts.unfinished is not None and (facts.unfinished.shape, facts.unfinished.projection_version) != wanted:
         return Discard(facts.unfinished)
-    if facts.failed is not None and facts.failed.shape == facts.wanted:
+    if facts.failed is not None and (facts.failed.shape, facts.failed.projection_version) == wanted:
         return Nothing()
     enough = _has_enough_rows(facts, limits)
-    if facts.unfinished is not None:
-        return Replace(facts.wanted, enough)
     active = facts.active
+    is_outdated = active.projection_version < facts.version
+    if facts.unfinished is not None or is_outdated:
+        return Replace(facts.wanted, enough, checked=is_outdated)
     if active.shape != facts.wanted:
         if _differs_in_name_only(active, facts.wanted):
             return Rename(active, facts.wanted)
@@ -112,7 +121,8 @@ def may_wait(due: Due, facts: Facts) -> bool:
         case MakeIndex():
             return True
         case Replace(shape):
-            return facts.unfinished is None and shape == facts.active.shape
+            is_outdated = facts.active.projection_version < facts.version
+            return facts.unfinished is None and shape == facts.active.shape and not is_outdated
         case Nothing() | Rename() | Discard() | IndexMetadata():
             return False
 

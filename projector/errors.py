@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from uuid import UUID
 
 import asyncpg
@@ -30,6 +31,19 @@ class GenerationGoneError(Exception):
         super().__init__(f"{what} is not there any more")
         self.collection_id = collection_id
         self.number = number
+
+
+class UnknownProjectionVersionError(Exception):
+    """The tables were made by a version of the projection that this software does not know, so it writes none of them.
+    Nothing is applied until a release runs that does."""
+
+    def __init__(self, table: str, version: int, known: Sequence[int]) -> None:
+        release = "a newer" if version > max(known) else "an older"
+        super().__init__(
+            f"the table {table} was made by version {version} of the projection, and this projector knows "
+            f"{', '.join(map(str, known))}: run {release} release, which knows both"
+        )
+        self.version = version
 
 
 class NoFeedError(Exception):

@@ -15,7 +15,8 @@ from pgvector import Vector
 from events_schema.base import RecordedEvent
 from events_schema.embedding import decode_many
 from projector.generations import Generation
-from projector.vectors import GREATEST_HALF, VectorEffect, as_json_text, fold_vectors
+from projector.vectors import GREATEST_HALF, VectorEffect, as_json_text
+from projector.versions import folded
 from shared.postgres import Connection
 
 CONTENT = "hashtextextended({content}, 0)"
@@ -85,7 +86,7 @@ async def expect(connection: Connection, generation: Generation, events: Sequenc
     """
     if not events:
         return ()
-    effects = fold_vectors(events, generation.shape.spec)
+    effects = folded(generation, events)
     if deleted := [vector_id for vector_id, effect in effects.items() if effect.deleted]:
         await connection.execute(_DELETE, deleted)
     if created := {vector_id: one for vector_id, one in effects.items() if one.created_at is not None}:

@@ -10,6 +10,7 @@ from projector.generations import Generation, read_generations, shape_of
 from projector.indexes import has_outgrown, lists_for
 from projector.metadata_indexes import DIFFER_FROM_DECLARED, first_differing
 from projector.settings import ProjectorSettings
+from projector.versions import current_version
 from shared.postgres import Connection
 
 _PERHAPS_DUE = f"""
@@ -17,6 +18,7 @@ SELECT c.collection_id FROM collections c JOIN generations g ON g.collection_id 
 WHERE c.deleted_at IS NULL AND (
     (c.embedding_spec, c.metric, c.type, c.index, c.month_partitions)
         IS DISTINCT FROM (g.embedding_spec, g.metric, g.type, g.index, g.month_partitions)
+    OR g.projection_version < $1
     OR NOT g.indexed AND g.index ->> 'kind' <> 'none'
     OR g.index ->> 'kind' = 'ivfflat'
     OR EXISTS (
@@ -61,7 +63,7 @@ WHERE h.inhparent = to_regclass($1)
 
 async def perhaps_due(connection: Connection) -> list[UUID]:
     """The collections that anything may be due for."""
-    return [row["collection_id"] for row in await connection.fetch(_PERHAPS_DUE)]
+    return [row["collection_id"] for row in await connection.fetch(_PERHAPS_DUE, current_version())]
 
 
 async def read_facts(connection: Connection, collection_id: UUID, settings: ProjectorSettings) -> Facts | None:
@@ -77,6 +79,7 @@ async def read_facts(connection: Connection, collection_id: UUID, settings: Proj
     differing = await first_differing(connection, collection_id)
     return Facts(
         wanted=shape_of(row),
+        version=current_version(),
         active=active,
         unfinished=next((one for one in generations if one.automatic and one.state in {"building", "ready"}), None),
         failed=next((one for one in generations if one.number in failed), None),

@@ -14,7 +14,7 @@ from projector.errors import POISON
 from projector.event_log import EventLog
 from projector.generations import Generation
 from projector.loading import Load, prepare
-from projector.vectors import fold_vectors
+from projector.versions import folded
 from shared.kafka.partitions import partitions_of
 
 ItemT = TypeVar("ItemT")
@@ -93,6 +93,6 @@ async def _prepared(
 
 def _load(generation: Generation, within: Sequence[RecordedEvent]) -> Load | None:
     try:
-        return prepare(generation, fold_vectors(within, generation.shape.spec))
+        return prepare(generation, folded(generation, within))
     except POISON:
         return None

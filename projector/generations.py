@@ -27,12 +27,13 @@ _MAX_REASON_CHARACTERS = 1_000
 
 COLUMNS = """g.generation, g.embedding_spec, g.metric, g.type, g.index, g.month_partitions, g.state, g.indexed, g.lists,
     g.indexed_rows, g.checkpoints, g.automatic, g.reason, g.snapshot_name, g.until_position, g.until_time,
-    g.expires_at, g.checked"""
+    g.expires_at, g.checked, g.projection_version"""
 
 _INSERT = """
 INSERT INTO generations (collection_id, generation, embedding_spec, metric, type, index, month_partitions, state,
-                         indexed, automatic, checkpoints, snapshot_name, until_position, until_time, expires_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+                         indexed, automatic, checkpoints, snapshot_name, until_position, until_time, expires_at,
+                         projection_version)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
 """
 
 _READ = f"SELECT {COLUMNS} FROM generations g WHERE g.collection_id = $1 ORDER BY g.generation"  # noqa: S608
@@ -154,6 +155,8 @@ class Generation:
 
     `snapshot`: it is one, of the past. `checked`: what its last verification found.
 
+    `projection_version`: that of the projection which made it, and writes it; see `versions`.
+
     `automatic`: the upkeep makes it, not an operator. `narrowed`: numbers beyond what its type holds are taken for the
     greatest that it holds.
     """
@@ -163,6 +166,7 @@ class Generation:
     shape: Shape
     state: GenerationState
     indexed: bool
+    projection_version: int
     lists: int | None = None
     indexed_rows: int | None = None
     checkpoints: tuple[int, ...] = ()
@@ -204,6 +208,7 @@ def generation_of(collection_id: UUID, row: asyncpg.Record) -> Generation:
         shape_of(row),
         row["state"],
         row["indexed"],
+        row["projection_version"],
         row["lists"],
         row["indexed_rows"],
         tuple(row["checkpoints"] or ()),
@@ -232,6 +237,7 @@ async def insert_generation(connection: Connection, generation: Generation) -> N
         generation.automatic,
         list(generation.checkpoints) or None,
         *((snapshot.name, snapshot.position, snapshot.time, snapshot.expires_at) if snapshot else (None,) * 4),
+        generation.projection_version,
     )
 
 

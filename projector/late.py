@@ -13,7 +13,8 @@ from projector.event_log import EventLog
 from projector.folding import between
 from projector.generations import Generation, lock_generation, read_generations, renew_made, retire_tables, set_state
 from projector.suspects import expect_comparable
-from projector.vectors import fold_vectors, write_vectors
+from projector.vectors import write_vectors
+from projector.versions import folded
 from shared.postgres import Connection
 
 _log = structlog.get_logger("rebuild")
@@ -40,7 +41,7 @@ async def _write(
         return
     try:
         async with connection.transaction():
-            effects = fold_vectors(passed, generation.shape.spec)
+            effects = folded(generation, passed)
             await write_vectors(connection, replace(generation, narrowed=generation.shape.type == "halfvec"), effects)
             if generation.state == "ready":
                 await expect_comparable(connection, generation, log, list(effects))

@@ -40,6 +40,11 @@ class ProjectorMetrics:
         self.lag_seconds = Gauge(
             "aindusdb_projector_lag_seconds", "Age of the oldest event not in the read model.", registry=registry
         )
+        self.outdated = Gauge(
+            "aindusdb_projector_outdated_collections",
+            "Collections that are searched as an older version of the projection made them.",
+            registry=registry,
+        )
         self.parked = Gauge(
             "aindusdb_projector_parked_events", "Events set aside because they cannot be applied.", registry=registry
         )
@@ -56,6 +61,7 @@ async def observe_forever(metrics: ProjectorMetrics, events: Pool, read: Pool, i
             metrics.lag_events.set(status.lag_events)
             metrics.lag_seconds.set(status.lag_seconds)
             metrics.parked.set(status.parked_events)
+            metrics.outdated.set(status.outdated_collections)
         except (*CONNECTION_LOST, asyncpg.PostgresError) as error:
             _log.debug("the lag is not known for now", error=repr(error))
         await asyncio.sleep(interval_seconds)

@@ -16,7 +16,8 @@ from projector.event_log import EventLog
 from projector.generations import Generation, set_state
 from projector.runs import Run
 from projector.skips import note_skip
-from projector.vectors import fold_vectors, write_vectors
+from projector.vectors import write_vectors
+from projector.versions import folded
 from shared.postgres import Connection
 
 Changes = Mapping[UUID, int]
@@ -74,11 +75,11 @@ async def project(connection: Connection, events: Sequence[RecordedEvent], log: 
 
 async def _write(connection: Connection, generations: Sequence[Generation], events: Sequence[RecordedEvent]) -> None:
     active, *kept = generations
-    await write_vectors(connection, active, fold_vectors(events, active.shape.spec))
+    await write_vectors(connection, active, folded(active, events))
     for generation in kept:
         try:
             async with connection.transaction():
-                await write_vectors(connection, generation, fold_vectors(events, generation.shape.spec))
+                await write_vectors(connection, generation, folded(generation, events))
         except KEPT_AT_FAULT as error:
             # It is there in case somebody wants to go back, and nobody waits for that.
             reason = f"position {events[-1].position} or before: {type(error).__name__}: {error}"

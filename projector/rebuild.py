@@ -55,7 +55,7 @@ from projector.parking import without_parked
 from projector.settings import ProjectorSettings
 from projector.suspects import expect_comparable
 from projector.tables import create_metadata_index, create_tables
-from projector.vectors import fold_vectors
+from projector.versions import current_version, folded
 from shared.postgres import Connection
 
 _CAUGHT_UP_EVENTS = 500
@@ -106,9 +106,10 @@ async def begin(
     """
     connection = replay.connection
     if snapshot is None:
-        wanted = (shape, automatic, None)
+        wanted = (shape, automatic, None, current_version())
         for found in await read_generations(connection, collection_id):
-            if found.state in {"building", "ready"} and (found.shape, found.automatic, found.snapshot) == wanted:
+            there = (found.shape, found.automatic, found.snapshot, found.projection_version)
+            if found.state in {"building", "ready"} and there == wanted:
                 return found
     async with connection.transaction():
         number = await next_number(connection, collection_id)
@@ -117,7 +118,8 @@ async def begin(
         partitions = max(1, len(await read_positions(connection)))
         generation = Generation(
             collection_id, number, shape, "building",
-            indexed=False, checkpoints=(0,) * partitions, automatic=automatic, snapshot=snapshot,
+            indexed=False, projection_version=current_version(), checkpoints=(0,) * partitions, automatic=automatic,
+            snapshot=snapshot,
         )  # fmt: skip
         await insert_generation(connection, generation)
         await create_tables(connection, generation, metadata_index=False)
@@ -335,7 +337,7 @@ async def _write(
         applied = await without_parked(connection, replay.log, batch.within)
         load = batch.load
         if load is None or len(applied) < len(batch.within):
-            load = prepare(generation, fold_vectors(applied, generation.shape.spec), by_id=by_id)
+            load = prepare(generation, folded(generation, applied), by_id=by_id)
         await write_load(connection, generation, load)
         if generation.state == "ready":
             await expect_comparable(connection, generation, replay.log, load.ids)

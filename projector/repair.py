@@ -13,7 +13,8 @@ from projector.event_log import EventLog
 from projector.folding import between
 from projector.generations import Generation, expect_state, lock_generation, read_generations, renew_revision
 from projector.parking import without_parked
-from projector.vectors import delete_vectors, fold_vectors, write_vectors
+from projector.vectors import delete_vectors, write_vectors
+from projector.versions import folded
 from shared.postgres import Connection
 
 _AT_ONCE = 100
@@ -62,7 +63,7 @@ async def _write(
 ) -> None:
     positions = [checkpoint.position for checkpoint in checkpoints]
     projected = between(events, [0] * len(positions), positions)
-    effects = fold_vectors(await without_parked(connection, log, projected), generation.shape.spec)
+    effects = folded(generation, await without_parked(connection, log, projected))
     await delete_vectors(connection, generation, ids)
     there = {vector_id: effect for vector_id, effect in effects.items() if not effect.deleted}
     await write_vectors(connection, replace(generation, narrowed=generation.shape.type == "halfvec"), there)

@@ -117,20 +117,25 @@ async def _begun(session: ReplaySession, steps: Replay, wanted: Wanted | None) -
 
 
 async def check(replaying: Replaying, generation: Generation, checks: Checks) -> Generation:
-    """Compares it with the log up to where it stands, and measures its index; what was found stays with it.
-
-    Raises:
-        GenerationGoneError, VerificationFailedError
-    """
+    """See `check_against_log`."""
     session = replaying.session
-    began = monotonic()
 
     def compared(position: int, target: int) -> None:
         replaying.report(Doing("checking", position, target))
 
     verification = Verification(session.connection, session.log, session.settings, checks.sample, compared)
+    return await check_against_log(verification, generation, checks)
+
+
+async def check_against_log(verification: Verification, generation: Generation, checks: Checks) -> Generation:
+    """Compares it with the log up to where it stands, and measures its index; what was found stays with it.
+
+    Raises:
+        GenerationGoneError, VerificationFailedError
+    """
+    began = monotonic()
     found = await compare(verification, generation.collection_id, generation.number)
-    recall = await recall_at_10(session.connection, generation, session.settings, checks.queries)
+    recall = await recall_at_10(verification.connection, generation, verification.settings, checks.queries)
     passed = found.is_same and (recall is None or recall >= checks.min_recall)
     report: dict[str, Any] = {
         "passed": passed,
@@ -140,7 +145,7 @@ async def check(replaying: Replaying, generation: Generation, checks: Checks) ->
         "recall_at_10": None if recall is None else round(recall, 4),
         "min_recall": checks.min_recall,
     }
-    return await record_check(session.connection, generation, report)
+    return await record_check(verification.connection, generation, report)
 
 
 async def promote(replaying: Replaying, generation: Generation, *, keep_old: bool, force: bool) -> None:

@@ -21,6 +21,7 @@ from projector.errors import (
     NoRoomError,
     NotCaughtUpError,
     RebuildFailedError,
+    VerificationFailedError,
 )
 from projector.event_log import opened_event_log
 from projector.facts import perhaps_due, read_facts
@@ -37,10 +38,12 @@ from projector.indexing import index_in_place
 from projector.metadata_indexing import MetadataIndexFailedError, index_metadata
 from projector.rebuild import Replay
 from projector.replay_session import opened_beside
+from projector.replays import CheckFailedError, Checks, check_against_log, expect_checked
 from projector.settings import ProjectorSettings
 from projector.skipping import see_through
 from projector.skips import noted_positions
 from projector.snapshots import drop_expired
+from projector.verification import Verification
 from shared.postgres import CONNECTION_LOST, Connection, Pool, PooledAddressError
 
 _FIRST_RETRY_SECONDS = 5.0
@@ -152,12 +155,12 @@ class Upkeep:
                 await _rename(connection, generation, shape)
             case Discard(generation):
                 await rebuild.discard(connection, collection_id, generation.number)
-            case Replace(shape, search_index):
-                await self._replace(connection, collection_id, shape, search_index=search_index)
+            case Replace():
+                await self._replace(connection, collection_id, due)
             case _:
                 assert_never(due)
 
-    async def _replace(self, connection: Connection, collection_id: UUID, shape: Shape, *, search_index: bool) -> None:
+    async def _replace(self, connection: Connection, collection_id: UUID, due: Replace) -> None:
         async with opened_event_log(self._settings) as log:
             replay = Replay(
                 connection, log, self._settings,
@@ -165,13 +168,20 @@ class Upkeep:
             )  # fmt: skip
             generation = None
             try:
-                generation = await rebuild.begin(replay, collection_id, shape, automatic=True)
+                generation = await rebuild.begin(replay, collection_id, due.shape, automatic=True)
                 generation = await rebuild.build(replay, generation)
-                generation = await rebuild.index(replay, generation, search_index=search_index)
+                generation = await rebuild.index(replay, generation, search_index=due.search_index)
+                if due.checked:
+                    generation = await check_against_log(
+                        Verification(connection, log, self._settings), generation, Checks()
+                    )
+                    expect_checked(generation)
                 await rebuild.promote(replay, generation, keep_old=False)
             except NoRoomError as error:
                 _log.error(_NOT_APPLIED, collection_id=str(collection_id), reason=str(error))
-            except (RebuildFailedError, asyncpg.ProgramLimitExceededError) as error:
+            except (
+                RebuildFailedError, CheckFailedError, VerificationFailedError, asyncpg.ProgramLimitExceededError
+            ) as error:  # fmt: skip
                 assert generation is not None
                 _log.error(_NOT_APPLIED, collection_id=str(collection_id), reason=str(error))
                 await rebuild.give_up(connection, generation, str(error))

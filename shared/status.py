@@ -8,7 +8,10 @@ from shared.event_log import read_head
 from shared.postgres import Connection, connect_uncached
 
 _WATERMARK = """
-SELECT coalesce(min(position), 0) AS watermark, (SELECT count(*) FROM parked_events) AS parked
+SELECT coalesce(min(position), 0) AS watermark, (SELECT count(*) FROM parked_events) AS parked, (
+    SELECT count(*) FROM generations
+    WHERE state = 'active' AND projection_version < (SELECT max(projection_version) FROM generations)
+) AS outdated
 FROM projection_checkpoints WHERE projection = 'read_model'
 """
 
@@ -24,6 +27,8 @@ class LogStatus:
     lag_events: int
     lag_seconds: float
     parked_events: int
+    outdated_collections: int
+    """Those that are searched as an older version of the projection made them; a newer one is making them anew."""
 
 
 async def log_status(events: Connection, read: Connection) -> LogStatus:
@@ -34,7 +39,7 @@ async def log_status(events: Connection, read: Connection) -> LogStatus:
     head = await read_head(events)
     lag = max(head.position - watermark, 0)
     seconds = float(await events.fetchval(_OLDEST_UNPROJECTED, watermark + 1) or 0.0) if lag else 0.0
-    return LogStatus(head.position, watermark, lag, max(seconds, 0.0), row["parked"])
+    return LogStatus(head.position, watermark, lag, max(seconds, 0.0), row["parked"], row["outdated"])
 
 
 async def read_status(events_dsn: str, read_dsn: str) -> LogStatus:

@@ -18,6 +18,7 @@ from projector.errors import (
     NotCaughtUpError,
     RebuildFailedError,
     SnapshotError,
+    UnknownProjectionVersionError,
     VerificationFailedError,
 )
 from projector.replay_session import CollectionBusyError
@@ -50,6 +51,7 @@ FORESEEN = (
     SnapshotError,
     SnapshotRefusedError,
     TargetRefusedError,
+    UnknownProjectionVersionError,
     VerificationFailedError,
     asyncpg.PostgresError,
     *CONNECTION_LOST,

@@ -418,8 +418,10 @@ async def _status(connection: Connection, target: Target) -> dict[str, Any]:
 
 def _print_status(shown: Sequence[dict[str, Any]], head: int) -> None:
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("collection", "generation", "state", "position", "index", "checks"):
-        table.add_column(column, justify="right" if column in {"generation", "position"} else "left", no_wrap=True)
+    for column in ("collection", "generation", "version", "state", "position", "index", "checks"):
+        table.add_column(
+            column, justify="right" if column in {"generation", "version", "position"} else "left", no_wrap=True
+        )
     for one in shown:
         for generation in one["generations"]:
             position = generation["until_position"] or generation["position"]
@@ -427,7 +429,8 @@ def _print_status(shown: Sequence[dict[str, Any]], head: int) -> None:
             checks = generation["reason"] or (replays.said_of(generation["checks"]) if generation["checks"] else "")
             table.add_row(
                 printable(one["collection"]) + (" (worked on)" if one["worked_on"] else ""),
-                str(generation["generation"]), state, "" if position is None else f"{position:,}",
+                str(generation["generation"]), str(generation["projection_version"]), state,
+                "" if position is None else f"{position:,}",
                 f"{generation['index']}{'' if generation['indexed'] else ', not made'}", printable(checks),
             )  # fmt: skip
     console = Console(highlight=False)

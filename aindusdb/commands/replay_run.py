@@ -146,6 +146,7 @@ def described(generation: Generation) -> dict[str, Any]:
         "generation": generation.number,
         "state": generation.state,
         "automatic": generation.automatic,
+        "projection_version": generation.projection_version,
         "metric": generation.shape.metric,
         "type": generation.shape.type,
         "index": generation.shape.index.kind,

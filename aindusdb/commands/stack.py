@@ -168,6 +168,10 @@ def _print(report: StackReport) -> None:
             f"Log at {log['head_position']:,}, read model at {log['watermark']:,}: "
             f"{log['lag_events']:,} events and {log['lag_seconds']:.1f} s behind, {log['parked_events']:,} parked"
         )
+        if log["outdated_collections"]:
+            console.print(
+                f"{log['outdated_collections']:,} collections are being made anew by a newer version of the projection"
+            )
     for index in report.metadata_indexes:
         said = f"{index['state']}: {index['reason']}" if index["reason"] else index["state"]
         where = f"Index over {index['field']} ({index['type']}) of {index['collection']}"

@@ -34,7 +34,9 @@ def shape(kind: IndexKind = "hnsw", **changed: Any) -> Shape:
 
 
 def made(what: Shape, state: Any = "active", number: int = 1, **fields: Any) -> Generation:
-    return Generation(UUID(int=1), number, what, state, **{"indexed": what.index.kind != "none", **fields})
+    return Generation(
+        UUID(int=1), number, what, state, **{"indexed": what.index.kind != "none", "projection_version": 1, **fields}
+    )
 
 
 LISTED = made(shape("ivfflat"), indexed_rows=1_000, lists=10)
@@ -54,6 +56,21 @@ BEGUN = made(shape("none"), "building", 2)
         (shape("ivfflat"), LISTED, {"rows": 1_999}, Nothing()),
         (shape("ivfflat"), LISTED, {"rows": 2_000}, Replace(shape("ivfflat"), search_index=True)),
         (shape(), made(shape(), indexed_rows=1), {"rows": 10**6}, Nothing()),
+        # Another version of the projection.
+        (shape(), made(shape()), {"version": 2}, Replace(shape(), search_index=True, checked=True)),
+        (shape("none"), made(shape("none")), {"version": 2}, Replace(shape("none"), search_index=False, checked=True)),
+        (shape(metric="ip"), made(shape("none")), {"version": 2}, Replace(shape(metric="ip"), True, checked=True)),
+        (shape(), made(shape(), projection_version=2), {}, Nothing()),
+        (shape(metric="ip"), made(shape(), projection_version=2), {}, Nothing()),
+        (shape(), made(shape()), {"unfinished": made(shape(), "building", 2, projection_version=2)}, Nothing()),
+        (shape("none"), made(shape("none")), {"unfinished": BEGUN, "version": 2}, Discard(BEGUN)),
+        (shape(), made(shape()), {"failed": made(shape(), "stale", 2), "version": 2}, Replace(shape(), True, True)),
+        (
+            shape(),
+            made(shape()),
+            {"failed": made(shape(), "stale", 2, projection_version=2), "version": 2},
+            Nothing(),
+        ),
         # Changes.
         (shape(metric="ip"), made(shape()), {}, Replace(shape(metric="ip"), search_index=True)),
         (shape(type="halfvec"), made(shape()), {}, Replace(shape(type="halfvec"), search_index=True)),
@@ -87,17 +104,19 @@ BEGUN = made(shape("none"), "building", 2)
     ],
 )  # fmt: skip
 def test_facts_make_due(wanted: Shape, active: Generation, others: dict[str, Any], expected: Due) -> None:
-    facts = Facts(wanted, active, **{"unfinished": None, "failed": None, "rows": 0, **others})
+    facts = Facts(wanted, active=active, **{"version": 1, "unfinished": None, "failed": None, "rows": 0, **others})
     assert decide(facts, LIMITS) == expected
 
 
 def test_only_an_index_for_rows_that_have_come_waits_for_more() -> None:
     def waits(wanted: Shape, active: Generation, **others: Any) -> bool:
-        facts = Facts(wanted, active, **{"unfinished": None, "failed": None, "rows": 10_000, **others})
+        given = {"version": 1, "unfinished": None, "failed": None, "rows": 10_000, **others}
+        facts = Facts(wanted, active=active, **given)
         return may_wait(decide(facts, LIMITS), facts)
 
     assert waits(shape(), made(shape(), indexed=False))
     assert waits(shape("ivfflat"), LISTED)  # outgrown
     assert not waits(shape("ivfflat"), LISTED, unfinished=made(shape("ivfflat"), "building", 2))
     assert not waits(shape(metric="ip"), made(shape()))
+    assert not waits(shape(), made(shape()), version=2)
     assert not waits(shape("none"), made(shape("none")))

@@ -84,7 +84,7 @@ class ReadModel:
         collection_id = uuid4()
         spec = EmbeddingSpec(provider=provider, model=model, dimension=dimension)
         shape = Shape(spec, metric, vector_type, IndexSpec(kind=index), month_partitions)
-        generation = Generation(collection_id, 1, shape, "active", indexed=index == "hnsw")
+        generation = Generation(collection_id, 1, shape, "active", indexed=index == "hnsw", projection_version=1)
         async with self.connection.transaction():
             position = await self.advance()
             await create_tables(self.connection, generation)

@@ -32,7 +32,7 @@ async def _recall(
     try:
         collection = NewCollection("articles", EmbeddingSpec(provider="client", model=None, dimension=DIMENSION))
         shape = shape_of(collection, metric=metric, type=vector_type, index=index)
-        generation = Generation(uuid4(), 1, shape, "active", indexed=False)
+        generation = Generation(uuid4(), 1, shape, "active", indexed=False, projection_version=1)
         await create_tables(connection, generation)
         await connection.execute(
             f"INSERT INTO {generation.embeddings} SELECT 'v' || n, e::{vector_type}"
@@ -40,7 +40,7 @@ async def _recall(
             [Vector(row) for row in embeddings],
         )
         await make_index(connection, generation, chosen, concurrently=False)
-        indexed = Generation(generation.collection_id, 1, shape, "active", indexed=True)
+        indexed = Generation(generation.collection_id, 1, shape, "active", indexed=True, projection_version=1)
         return await recall_at_10(connection, indexed, chosen, 10)
     finally:
         await connection.close()
