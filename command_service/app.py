@@ -16,6 +16,7 @@ from command_service.backpressure import Backpressure
 from command_service.collection_routes import router as collection_router
 from command_service.command_bus import CommandBus
 from command_service.embedding_table import EmbeddingTable
+from command_service.expiring import Expiring
 from command_service.filter_routes import filter_router
 from command_service.import_routes import import_router
 from command_service.matching import Matching
@@ -44,6 +45,7 @@ def create_app(settings: CommandSettings, registry: CollectorRegistry) -> FastAP
     holder: dict[str, Pool] = {}
     notifier = AppendNotifier(settings)
     bus = CommandBus(settings, notifier, registry)
+    expiring = Expiring(bus, settings.expiry_interval_seconds, registry)
     backpressure = Backpressure(settings.projection_lag_max_seconds, settings.projection_lag_interval_seconds, registry)
     table = EmbeddingTable(
         lambda: holder["events"],
@@ -73,6 +75,7 @@ def create_app(settings: CommandSettings, registry: CollectorRegistry) -> FastAP
         beside = [
             asyncio.create_task(table.keep_house(), name="embedding-housekeeping"),
             asyncio.create_task(backpressure.run(pool, read), name="backpressure"),
+            asyncio.create_task(expiring.run(read), name="expiry"),
         ]
         await notifier.start()
         await bus.start()

@@ -13,8 +13,8 @@ class CommandSettings(EmbeddingSettings, HttpSettings):
     events_dsn: SecretStr
     """The event database, as a role that may append."""
     read_dsn: SecretStr | None = None
-    """The read database, as a role that may read, for deleting and patching by filter and for seeing how far the
-    projection is; empty: those are refused, and writes are not slowed."""
+    """The read database, as a role that may read, for deleting and patching by filter, for deleting what has expired,
+    and for seeing how far the projection is; empty: those are refused, that stays, and writes are not slowed."""
     redis_url: SecretStr | None = None
     """Where embeddings of texts are kept for an hour; empty: nowhere."""
     projection_lag_max_seconds: float = Field(default=300.0, ge=0)
@@ -22,6 +22,8 @@ class CommandSettings(EmbeddingSettings, HttpSettings):
     never. It needs `read_dsn`."""
     projection_lag_interval_seconds: float = Field(default=2.0, gt=0)
     """How often it is looked how far the projection is."""
+    expiry_interval_seconds: float = Field(default=5.0, gt=0)
+    """How often it is looked for vectors that have expired, to delete them. It needs `read_dsn`."""
     max_waiting_commands: int = Field(default=10_000, ge=1)
     """Commands that may wait for the writer; beyond, 503."""
     max_waiting_bytes: int = Field(default=64 * 1024 * 1024, ge=1024)
