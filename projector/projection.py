@@ -94,7 +94,7 @@ async def record_changes(connection: Connection, runs: Sequence[Run], changes: C
         (event.collection_id, run.partition): event.position
         for run in runs
         for event in run.events
-        if event.collection_id in changes and event.aggregate_type in _CHANGING
+        if event.position <= changes.get(event.collection_id, 0) and event.aggregate_type in _CHANGING
     }
     if last_changed:
         collections, partitions = zip(*last_changed, strict=True)
