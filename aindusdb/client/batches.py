@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -24,12 +25,24 @@ Batch: TypeAlias = bytes
 
 @dataclass(frozen=True, slots=True)
 class Vector:
-    """To be written. Without an `id` it gets a new one; without an `embedding` the service embeds the content."""
+    """To be written. Without an `id` it gets a new one; without an `embedding` the service embeds the content; without
+    `expires_at`, an instant with its zone, it does not expire by itself."""
 
     id: str | None = None
     embedding: EmbeddingInput | None = None
     content: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    expires_at: datetime | str | None = None
+
+    def body(self) -> dict[str, Any]:
+        """As the API takes it, but for the id."""
+        return vector_body(
+            self.embedding,
+            UNSET if self.content is None else self.content,
+            self.metadata,
+            None,
+            UNSET if self.expires_at is None else self.expires_at,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +102,7 @@ def encoded_operations(vectors: Iterable[Vector]) -> Iterator[tuple[str, bytes]]
     """Each vector's id, and the operation that puts it in place."""
     for vector in vectors:
         vector_id = vector.id if vector.id is not None else str(uuid7())
-        content = UNSET if vector.content is None else vector.content
-        yield (
-            vector_id,
-            encode({"op": "upsert", "id": vector_id, **vector_body(vector.embedding, content, vector.metadata, None)}),
-        )
+        yield vector_id, encode({"op": "upsert", "id": vector_id, **vector.body()})
 
 
 def batches_of(

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from enum import Enum
 from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar
 from urllib.parse import quote
@@ -118,14 +119,28 @@ def vector_body(
     content: str | Unset | None,
     metadata: Mapping[str, Any] | Unset | None,
     model: str | None,
+    expires_at: datetime | str | Unset | None = UNSET,
 ) -> dict[str, Any]:
-    """The parts that were given. An embedding that is a text is base64 already."""
+    """The parts that were given. An embedding that is a text is base64 already.
+
+    Raises:
+        ValueError: the instant has no zone.
+    """
     return {
         **({} if embedding is None else {"embedding": as_base64(embedding)}),
         **({} if content is UNSET else {"content": content}),
         **({} if metadata is UNSET else {"metadata": metadata}),
         **({} if model is None else {"model": model}),
+        **({} if expires_at is UNSET else {"expires_at": _instant(expires_at)}),
     }
+
+
+def _instant(given: datetime | str | Unset | None) -> Any:
+    if not isinstance(given, datetime):
+        return given
+    if given.utcoffset() is None:
+        raise ValueError(f"{given.isoformat()} has no zone, such as datetime.UTC")
+    return given.isoformat()
 
 
 def shown(include: Sequence[str] | None, exclude: Sequence[str] | None = None) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from aindusdb.client.batches import Vector
-from aindusdb.client.calls import UNSET, encode, given, vector_body
+from aindusdb.client.calls import encode, given
 
 MEDIA_TYPE = "application/x-ndjson"
 PIECE_BYTES = 256 * 1024
@@ -46,6 +46,5 @@ def _encoded(line: Line) -> bytes:
     if isinstance(line, bytes):
         return line.rstrip(b"\r\n")
     if isinstance(line, Vector):
-        content = UNSET if line.content is None else line.content
-        return encode({**given({"id": line.id}), **vector_body(line.embedding, content, line.metadata, None)})
+        return encode({**given({"id": line.id}), **line.body()})
     return encode(line)

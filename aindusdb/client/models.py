@@ -104,6 +104,8 @@ class DescribedCollection(Answer):
     index: CollectionIndex
     month_partitions: bool
     metadata_indexes: list[MetadataIndex] = []
+    retention_seconds: int | None = None
+    """A vector that was not changed for so long expires."""
     model: str | None = None
     provider: str = "client"
     """What embeds its texts; `client`: the embeddings are brought."""
@@ -245,6 +247,8 @@ class StoredVector(Answer):
     created_at: datetime
     updated_at: datetime
     position: int
+    expires_at: datetime | None = None
+    """Its own instant; its collection may have a retention besides."""
 
 
 class ReadVector(StoredVector):

@@ -22,6 +22,10 @@ MetadataIndexOption = Annotated[
         help=f"An index over a field of the metadata: its name and {', '.join(INDEX_TYPES)}. Repeat it for several.",
     ),
 ]
+RetentionOption = Annotated[
+    int | None,
+    typer.Option("--retention-seconds", min=1, help="A vector that was not changed for so long expires."),
+]
 
 
 class Metric(StrEnum):

@@ -16,6 +16,7 @@ from aindusdb.commands.collection_options import (
     MetadataIndexOption,
     Metric,
     MOption,
+    RetentionOption,
     VectorType,
     index_of,
     metadata_indexes_of,
@@ -93,6 +94,7 @@ def register(app: typer.Typer) -> None:
         month_partitions: Annotated[
             bool, typer.Option("--month-partitions", help="Divide the tables by the month of creation.")
         ] = False,
+        retention_seconds: RetentionOption = None,
         description: Annotated[str | None, typer.Option(help="What it is for.")] = None,
         url: UrlOption = None,
         as_json: JsonOption = False,
@@ -106,6 +108,7 @@ def register(app: typer.Typer) -> None:
             "index": index_of(index, m, ef_construction, lists),
             "metadata_indexes": None if metadata_index is None else metadata_indexes_of(metadata_index),
             "month_partitions": month_partitions or None,
+            "retention_seconds": retention_seconds,
             "description": description,
         }
         with refusals(), Client(service_url(url)) as client:
@@ -131,6 +134,8 @@ def register(app: typer.Typer) -> None:
                 "--month-partitions/--no-month-partitions", help="Divide the tables by the month of creation."
             ),
         ] = None,
+        retention_seconds: RetentionOption = None,
+        no_retention: Annotated[bool, typer.Option("--no-retention", help="Remove the retention.")] = False,
         description: Annotated[str | None, typer.Option(help="What it is for.")] = None,
         no_description: Annotated[bool, typer.Option("--no-description", help="Remove the description.")] = False,
         if_version: IfVersionOption = None,
@@ -144,6 +149,8 @@ def register(app: typer.Typer) -> None:
             raise typer.BadParameter("name the kind of index that this belongs to", param_hint="--index")
         if no_description and description is not None:
             raise typer.BadParameter("it cannot go with --description", param_hint="--no-description")
+        if no_retention and retention_seconds is not None:
+            raise typer.BadParameter("it cannot go with --retention-seconds", param_hint="--no-retention")
         if metadata_index and no_metadata_indexes:
             raise typer.BadParameter("it cannot go with --metadata-index", param_hint="--no-metadata-indexes")
         changes: dict[str, Any] = {
@@ -157,7 +164,9 @@ def register(app: typer.Typer) -> None:
         }
         if description is not None or no_description:
             changes["description"] = description
-        if all(value is None for value in changes.values()) and not no_description:
+        if retention_seconds is not None or no_retention:
+            changes["retention_seconds"] = retention_seconds
+        if all(value is None for value in changes.values()) and not (no_description or no_retention):
             raise typer.BadParameter("say what is to be changed, such as --index or --description", param_hint="NAME")
         with refusals(), Client(service_url(url)) as client:
             updated = client.update_collection(name, if_version=if_version, **changes)

@@ -141,6 +141,7 @@ def _line(vector: StoredVector) -> dict[str, Any]:
         "embedding": encode_embedding(vector.embedding),
         **({} if vector.content is None else {"content": vector.content}),
         "metadata": vector.metadata or {},
+        **({} if vector.expires_at is None else {"expires_at": vector.expires_at.isoformat()}),
     }
 
 
@@ -154,6 +155,7 @@ def _parquet(path: Path) -> Iterator[Write]:
             lib.field("embedding", lib.list_(lib.float32()), nullable=False),
             lib.field("content", lib.string()),
             lib.field("metadata", lib.string(), nullable=False),
+            lib.field("expires_at", lib.timestamp("us", "UTC")),
         ]
     )
     with arrow("pyarrow.parquet").ParquetWriter(path, schema, compression="zstd") as writer:
@@ -164,6 +166,7 @@ def _parquet(path: Path) -> Iterator[Write]:
                 "embedding": [one.embedding for one in vectors],
                 "content": [one.content for one in vectors],
                 "metadata": [json.dumps(one.metadata or {}, ensure_ascii=False) for one in vectors],
+                "expires_at": [one.expires_at for one in vectors],
             }
             writer.write_batch(lib.RecordBatch.from_pydict(columns, schema=schema))
 

@@ -121,6 +121,8 @@ def read_operation(line: Line, rules: LineRules) -> Operation | BadLine:
         body["content"] = vector.content
     if vector.model is not None:
         body["model"] = vector.model
+    if vector.expires_at is not None:
+        body["expires_at"] = vector.expires_at.isoformat()
     dimension = None if vector.embedding is None else int(vector.embedding.size)
     return Operation(line, vector_id, body, len(line.text), dimension)
 

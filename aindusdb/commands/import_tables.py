@@ -1,5 +1,6 @@
-"""Parquet and CSV files as lines. The columns `id`, `embedding`, `content` and `metadata` are what they are named for;
-all others become fields of the metadata. pyarrow is an extra: it is imported when such a file is opened."""
+"""Parquet and CSV files as lines. The columns `id`, `embedding`, `content`, `metadata` and `expires_at` are what they
+are named for; all others become fields of the metadata. pyarrow is an extra: it is imported when such a file is
+opened."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ from shared.strict_json import MalformedJsonError, parse_json
 
 BLOCK_ROWS = 1_000
 BLOCK_BYTES = 4 * 1024 * 1024
-KNOWN_COLUMNS = ("id", "embedding", "content", "metadata")
+KNOWN_COLUMNS = ("id", "embedding", "content", "metadata", "expires_at")
 
 
 def arrow(module: str) -> Any:
@@ -157,7 +158,7 @@ def _line(number: int, row: dict[str, Any]) -> Line:
 
 def _vector(row: dict[str, Any]) -> dict[str, Any]:
     given = {name: value for name, value in row.items() if value is not None and value != ""}
-    vector: dict[str, Any] = {name: given[name] for name in ("content",) if name in given}
+    vector: dict[str, Any] = {name: given[name] for name in ("content", "expires_at") if name in given}
     if "id" in given:
         vector["id"] = str(given["id"])
     embedding = given.get("embedding")

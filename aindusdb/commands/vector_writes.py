@@ -50,6 +50,13 @@ ModelOption = Annotated[
     str | None, typer.Option("--model", help="What made the embedding: refused if it is not the collection's.")
 ]
 
+ExpiresAtOption = Annotated[
+    str | None,
+    typer.Option(
+        "--expires-at", metavar="INSTANT", help="From then on no read shows it: RFC 3339, as in 2030-05-31T12:00:00Z."
+    ),
+]
+
 
 def register(group: typer.Typer) -> None:
     @group.command()
@@ -61,6 +68,7 @@ def register(group: typer.Typer) -> None:
         vector_file: VectorFileOption = None,
         metadata: Annotated[str | None, typer.Option(metavar="JSON", help="Its metadata, an object.")] = None,
         model: ModelOption = None,
+        expires_at: ExpiresAtOption = None,
         if_version: IfVersionOption = None,
         url: UrlOption = None,
         as_json: JsonOption = False,
@@ -81,6 +89,7 @@ def register(group: typer.Typer) -> None:
                 content=content,
                 metadata=fields,
                 model=model,
+                expires_at=expires_at,
                 if_version=if_version,
             )
         _report_one(written, "is written", as_json)
@@ -99,6 +108,8 @@ def register(group: typer.Typer) -> None:
         vector: VectorOption = None,
         vector_file: VectorFileOption = None,
         model: ModelOption = None,
+        expires_at: ExpiresAtOption = None,
+        no_expiry: Annotated[bool, typer.Option("--no-expiry", help="It no longer expires by itself.")] = False,
         if_version: IfVersionOption = None,
         limit: Annotated[
             int, typer.Option(min=1, max=MOST_AT_ONCE, help="With --filter: change at most so many.")
@@ -110,7 +121,7 @@ def register(group: typer.Typer) -> None:
     ) -> None:
         """Change parts of a vector, or the metadata of all vectors that a filter matches. What is not given stays."""
         require_one({"ID": vector_id, "--filter": where})
-        of_one = (content, vector, vector_file, model, if_version) != (None,) * 5 or no_content
+        of_one = (content, vector, vector_file, model, expires_at, if_version) != (None,) * 6 or no_content or no_expiry
         if where is not None and of_one:
             raise typer.BadParameter("with a filter only --metadata can be changed", param_hint="--filter")
         if where is not None and metadata is None:
@@ -121,6 +132,8 @@ def register(group: typer.Typer) -> None:
             raise typer.BadParameter("say what is to be changed, such as --metadata", param_hint="ID")
         if content is not None and no_content:
             raise typer.BadParameter("it cannot go with --content", param_hint="--no-content")
+        if expires_at is not None and no_expiry:
+            raise typer.BadParameter("it cannot go with --expires-at", param_hint="--no-expiry")
         with refusals(), Client(service_url(url), retries=PATIENCE) as client:
             fields = UNSET if metadata is None else _metadata_of(metadata)
             if vector_id is not None:
@@ -131,6 +144,7 @@ def register(group: typer.Typer) -> None:
                     content=None if no_content else UNSET if content is None else content,
                     metadata=fields,
                     model=model,
+                    expires_at=None if no_expiry else UNSET if expires_at is None else expires_at,
                     if_version=if_version,
                 )
                 _report_one(written, "is changed", as_json)

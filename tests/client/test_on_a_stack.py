@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from functools import partial
 from itertools import cycle
 from pathlib import Path
@@ -246,8 +247,10 @@ def test_what_is_exported_is_imported_as_it_was(url: str, tmp_path: Path) -> Non
     with Client(url, retries=PATIENCE) as client:
         client.create_collection("exported", dimension=DIMENSION, index={"kind": "none"})
         embeddings = numbers(1_500)
+        expiries = (None, datetime(2100, 1, 1, 12, 30, 15, 123_456, tzinfo=UTC))
         vectors = [
-            Vector(f"v{n:04}", one, f"text {n}" if n % 3 else None, {"n": n}) for n, one in enumerate(embeddings)
+            Vector(f"v{n:04}", one, f"text {n}" if n % 3 else None, {"n": n}, expiries[n % 2])
+            for n, one in enumerate(embeddings)
         ]
         written = client.put_many("exported", vectors)
         assert written.consistency_token is not None
@@ -261,6 +264,7 @@ def test_what_is_exported_is_imported_as_it_was(url: str, tmp_path: Path) -> Non
             after = client.vectors(f"from-{kind}", include=PARTS, token=report["consistency_token"], **SETTLED)
             for one, other in zip(expected, after, strict=True):
                 assert (one.id, one.content, one.metadata) == (other.id, other.content, other.metadata)
+                assert one.expires_at == other.expires_at == expiries[int(one.id[1:]) % 2]
                 assert one.embedding is not None
                 assert other.embedding is not None
                 assert (one.embedding == other.embedding).all()
@@ -298,7 +302,11 @@ def test_vectors_are_written_found_and_changed_at_a_shell(url: str) -> None:
     deleted = shell("vectors", "delete", *of_alias, *few, "--token", deleted["consistency_token"])
     assert deleted["deleted"] == 1
     assert shell("vectors", "get", "k0", *kites, "--as-of", str(patched["first_position"] - 1))["version"] == 1
-    shell("vectors", "patch", "k5", *kites, "--no-content", "--if-version", "1")
+    later = shell("vectors", "patch", "k5", *kites, "--no-content", "--expires-at", "2100-01-01T00:00:00Z",
+                  "--if-version", "1")  # fmt: skip
+    shown = shell("vectors", "get", "k5", *kites, "--token", later["consistency_token"])
+    assert shown["expires_at"] == "2100-01-01T00:00:00Z"
+    shell("vectors", "patch", "k5", *kites, "--no-expiry")
     last = shell("vectors", "delete", "k4", *kites)
     assert shell("vectors", "count", *of_alias, "--token", last["consistency_token"])["count"] == 3
 
@@ -319,7 +327,9 @@ def test_a_collection_is_changed_deleted_and_brought_back_at_a_shell(url: str) -
     [index] = shell("collections", "update", "described", "--metadata-index", "price:number")["metadata_indexes"]
     assert index["field"] == "price"
     assert shell("collections", "update", "described", "--no-metadata-indexes")["metadata_indexes"] == []
-    assert shell("collections", "delete", "described", "--if-version", "6")["version"] == 7
+    assert shell("collections", "update", "described", "--retention-seconds", "3600")["retention_seconds"] == 3600
+    assert shell("collections", "update", "described", "--no-retention")["retention_seconds"] is None
+    assert shell("collections", "delete", "described", "--if-version", "8")["version"] == 9
     back = shell("collections", "restore", "described", "--collection-id", created["collection_id"])
     shown = shell(
         "collections",

@@ -44,7 +44,13 @@ _ORIGIN: dict[str, Any] = {"embedding": [1, 2], "query": "wing", "id": "a-2"}
 _SEARCHED: dict[str, Any] = {**_OPTIONS, **_PAST, "explain": True}
 _KEY: dict[str, Any] = {"idempotency_key": "once"}
 _KEYED: dict[str, Any] = {**_KEY, "if_version": 3}
-_PARTS: dict[str, Any] = {"embedding": [1, 2], "content": "Wing flutter", "metadata": {"lang": "en"}, "model": "m"}
+_PARTS: dict[str, Any] = {
+    "embedding": [1, 2],
+    "content": "Wing flutter",
+    "metadata": {"lang": "en"},
+    "model": "m",
+    "expires_at": "2100-01-01T00:00:00Z",
+}
 _MATCHING: dict[str, Any] = {"limit": 5, "dry_run": True, "token": "AdIq", "timeout_ms": 500, **_KEY}
 _KIND: dict[str, Any] = {
     "metric": "l2",
@@ -52,6 +58,7 @@ _KIND: dict[str, Any] = {
     "index": {"kind": "none"},
     "month_partitions": True,
     "metadata_indexes": [{"field": "price", "type": "number"}],
+    "retention_seconds": 60,
     "description": "new",
 }
 

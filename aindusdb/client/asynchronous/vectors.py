@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from aindusdb.client.asynchronous.asking import AsyncAsking
@@ -22,14 +23,22 @@ class AsyncVectorCalls(AsyncAsking):
         content: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         model: str | None = None,
+        expires_at: datetime | str | None = None,
         idempotency_key: str | None = None,
     ) -> VectorWritten:
-        """Without an `id` the service gives one. Content without an embedding is embedded by the service.
+        """Without an `id` the service gives one. Content without an embedding is embedded by the service. From
+        `expires_at` on, an instant to come with its zone, no read shows it.
 
         Raises:
             VectorExistsError
         """
-        body = vector_body(embedding, UNSET if content is None else content, metadata or {}, model)
+        body = vector_body(
+            embedding,
+            UNSET if content is None else content,
+            metadata or {},
+            model,
+            UNSET if expires_at is None else expires_at,
+        )
         if id is not None:
             body["id"] = id
         return await self._ask(
@@ -45,10 +54,12 @@ class AsyncVectorCalls(AsyncAsking):
         content: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         model: str | None = None,
+        expires_at: datetime | str | None = None,
         if_version: int | None = None,
         idempotency_key: str | None = None,
     ) -> VectorWritten:
-        """Puts this in place, whatever was there. Content without an embedding is embedded by the service.
+        """Puts this in place, whatever was there. Content without an embedding is embedded by the service. Without
+        `expires_at` it does not expire by itself.
 
         Raises:
             VersionMismatchError: the vector has not the version `if_version`; 0: it is there.
@@ -58,7 +69,13 @@ class AsyncVectorCalls(AsyncAsking):
                 "PUT",
                 vector_path(collection, id),
                 VectorWritten,
-                vector_body(embedding, UNSET if content is None else content, metadata or {}, model),
+                vector_body(
+                    embedding,
+                    UNSET if content is None else content,
+                    metadata or {},
+                    model,
+                    UNSET if expires_at is None else expires_at,
+                ),
                 if_version=if_version,
                 idempotency_key=idempotency_key,
             )
@@ -73,6 +90,7 @@ class AsyncVectorCalls(AsyncAsking):
         content: str | Unset | None = UNSET,
         metadata: Mapping[str, Any] | Unset | None = UNSET,
         model: str | None = None,
+        expires_at: datetime | str | Unset | None = UNSET,
         if_version: int | None = None,
         idempotency_key: str | None = None,
     ) -> VectorWritten:
@@ -86,7 +104,7 @@ class AsyncVectorCalls(AsyncAsking):
                 "PATCH",
                 vector_path(collection, id),
                 VectorWritten,
-                vector_body(embedding, content, metadata, model),
+                vector_body(embedding, content, metadata, model, expires_at),
                 if_version=if_version,
                 idempotency_key=idempotency_key,
             )

@@ -85,13 +85,15 @@ class CollectionCalls(Asking):
         index: Mapping[str, Any] | None = None,
         month_partitions: bool | None = None,
         metadata_indexes: Sequence[Mapping[str, Any]] | None = None,
+        retention_seconds: int | None = None,
         model: str | None = None,
         description: str | None = None,
         idempotency_key: str | None = None,
     ) -> CreatedCollection:
         """With the service's model, or with neither model nor dimension, the collection takes texts. `index` as the API
         takes it, such as `{"kind": "hnsw", "m": 16}`. `month_partitions` divides the tables by the month in which
-        vectors were created. `metadata_indexes` are such as `{"field": "price", "type": "number"}`.
+        vectors were created. `metadata_indexes` are such as `{"field": "price", "type": "number"}`. A vector that
+        was not changed for `retention_seconds` expires.
 
         Raises:
             CollectionExistsError
@@ -104,6 +106,7 @@ class CollectionCalls(Asking):
             "index": index,
             "month_partitions": month_partitions,
             "metadata_indexes": metadata_indexes,
+            "retention_seconds": retention_seconds,
             "model": model,
             "description": description,
         }
@@ -127,12 +130,13 @@ class CollectionCalls(Asking):
         index: Mapping[str, Any] | None = None,
         month_partitions: bool | None = None,
         metadata_indexes: Sequence[Mapping[str, Any]] | None = None,
+        retention_seconds: int | Unset | None = UNSET,
         if_version: int | None = None,
         idempotency_key: str | None = None,
     ) -> CreatedCollection:
-        """A description of None is removed; what is not given stays. Another metric, type, index or division
-        is applied beside the running searches, which go on as before until then; `change` of the collection says how
-        far that is. `metadata_indexes` are all that there are to be.
+        """A description or a retention of None is removed; what is not given stays. Another metric, type, index or
+        division is applied beside the running searches, which go on as before until then; `change` of the collection
+        says how far that is. `metadata_indexes` are all that there are to be.
 
         Raises:
             CollectionNotFoundError, VersionMismatchError
@@ -148,6 +152,8 @@ class CollectionCalls(Asking):
         )
         if description is not UNSET:
             changes["description"] = description
+        if retention_seconds is not UNSET:
+            changes["retention_seconds"] = retention_seconds
         return self._ask(
             writing(
                 "PATCH",

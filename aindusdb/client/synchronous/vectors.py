@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from aindusdb.client.batches import Batch, PutSummary, Vector, batches_of, encoded_operations
@@ -23,14 +24,22 @@ class VectorCalls(Asking):
         content: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         model: str | None = None,
+        expires_at: datetime | str | None = None,
         idempotency_key: str | None = None,
     ) -> VectorWritten:
-        """Without an `id` the service gives one. Content without an embedding is embedded by the service.
+        """Without an `id` the service gives one. Content without an embedding is embedded by the service. From
+        `expires_at` on, an instant to come with its zone, no read shows it.
 
         Raises:
             VectorExistsError
         """
-        body = vector_body(embedding, UNSET if content is None else content, metadata or {}, model)
+        body = vector_body(
+            embedding,
+            UNSET if content is None else content,
+            metadata or {},
+            model,
+            UNSET if expires_at is None else expires_at,
+        )
         if id is not None:
             body["id"] = id
         return self._ask(writing("POST", vector_path(collection), VectorWritten, body, idempotency_key=idempotency_key))
@@ -44,10 +53,12 @@ class VectorCalls(Asking):
         content: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         model: str | None = None,
+        expires_at: datetime | str | None = None,
         if_version: int | None = None,
         idempotency_key: str | None = None,
     ) -> VectorWritten:
-        """Puts this in place, whatever was there. Content without an embedding is embedded by the service.
+        """Puts this in place, whatever was there. Content without an embedding is embedded by the service. Without
+        `expires_at` it does not expire by itself.
 
         Raises:
             VersionMismatchError: the vector has not the version `if_version`; 0: it is there.
@@ -57,7 +68,13 @@ class VectorCalls(Asking):
                 "PUT",
                 vector_path(collection, id),
                 VectorWritten,
-                vector_body(embedding, UNSET if content is None else content, metadata or {}, model),
+                vector_body(
+                    embedding,
+                    UNSET if content is None else content,
+                    metadata or {},
+                    model,
+                    UNSET if expires_at is None else expires_at,
+                ),
                 if_version=if_version,
                 idempotency_key=idempotency_key,
             )
@@ -72,6 +89,7 @@ class VectorCalls(Asking):
         content: str | Unset | None = UNSET,
         metadata: Mapping[str, Any] | Unset | None = UNSET,
         model: str | None = None,
+        expires_at: datetime | str | Unset | None = UNSET,
         if_version: int | None = None,
         idempotency_key: str | None = None,
     ) -> VectorWritten:
@@ -85,7 +103,7 @@ class VectorCalls(Asking):
                 "PATCH",
                 vector_path(collection, id),
                 VectorWritten,
-                vector_body(embedding, content, metadata, model),
+                vector_body(embedding, content, metadata, model, expires_at),
                 if_version=if_version,
                 idempotency_key=idempotency_key,
             )
