@@ -164,6 +164,11 @@ class Catalogue:
         alias = self.aliases.get((tenant, name))
         return found if found is not None or alias is None else self.by_id.get(alias.collection_id)
 
+    def alias_position(self, tenant: str, name: str) -> int:
+        """Of the event that set the alias; 0 for the name of a collection."""
+        alias = None if (tenant, name) in self.by_name else self.aliases.get((tenant, name))
+        return 0 if alias is None else alias.position
+
     def find_alias(self, tenant: str, name: str) -> tuple[Alias, LiveCollection] | None:
         """The alias and what it stands for."""
         alias = self.aliases.get((tenant, name))

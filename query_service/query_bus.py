@@ -210,7 +210,9 @@ class QueryBus:
         layer = held.layer if held else None
         if held is not None and not read_anyway:
             route = Route(None, layer, failures.count, chosen - began, looked - chosen, 0.0)
-            return Answer(held.found, collection, _shown(held.snapshot, collection), held.began, parked, route)
+            return Answer(
+                held.found, collection, _shown(held.snapshot, collection, poll, target), held.began, parked, route
+            )
         read = query if collection.past is None else SnapshotRead(query)
         reading = await self._read(server, read, collection, target.demand, failures)
         if reading is None:
@@ -222,7 +224,7 @@ class QueryBus:
             valid_until = reading.valid_until if collection.past is None else None
             self._cache.keep(key, Entry(snapshot.low, snapshot.high, payload, valid_until, looked))
         route = Route(server, layer, failures.count, chosen - began, looked - chosen, time.monotonic() - looked)
-        return Answer(reading.found, collection, _shown(snapshot, collection), looked, parked, route)
+        return Answer(reading.found, collection, _shown(snapshot, collection, poll, target), looked, parked, route)
 
     async def _snapshot(
         self, server: ReadServer, collection: LiveCollection, choice: Choice, failures: Failures
@@ -309,10 +311,14 @@ class QueryBus:
         return _Kept(answer, snapshot, max(poll.began, entry.vouched_at), layer)
 
 
-def _shown(snapshot: Snapshot, collection: LiveCollection) -> Snapshot:
-    """What the answer holds of the log; from a snapshot of the past, no more than that."""
+def _shown(snapshot: Snapshot, collection: LiveCollection, poll: Poll, target: Target) -> Snapshot:
+    """What the answer holds of the log; from a snapshot of the past, no more than that. What an alias stands for is
+    known as of the poll, and a kept answer may be older or newer than that."""
     if collection.past is None:
-        return snapshot
+        named_at = poll.catalogue.alias_position(target.tenant, target.collection)
+        if named_at == 0:
+            return snapshot
+        return replace(snapshot, low=min(snapshot.low, poll.snapshot.low), high=max(snapshot.high, named_at))
     return replace(snapshot, low=collection.past.position, high=collection.past.position)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 
 from tests.consistency.history import Question, Read, Shown
@@ -35,12 +35,13 @@ class Answer:
         if question.like:
             return (vector_id == question.like) == self.read.found_nothing
         match question.kind:
-            case "get" | "past":
+            case "get" | "past" | "match" | "resolve":
                 return vector_id == question.id
             case "history":
                 return vector_id == question.id and not self.read.more
             case "list":
-                return vector_id > question.after and (not self.read.more or vector_id <= self.read.shown[-1].id)
+                begun = not question.after or _precedes(question, question.after, vector_id)
+                return begun and (not self.read.more or not _precedes(question, self.read.shown[-1].id, vector_id))
             case "count":
                 return False
             case "search":
@@ -53,6 +54,8 @@ class Answer:
         question = self.read.question
         if question.kind == "past":
             return f"{vector_id} never was as it was" if shown is None and oldest >= question.version else None
+        if question.kind in ("match", "resolve"):
+            return self._otherwise(timeline, oldest, ceiling)
         if shown is None and question.kind == "history":
             return f"{vector_id} has no history, though it had reached version {oldest}" if oldest else None
         if shown is None:
@@ -64,6 +67,20 @@ class Answer:
             return f"{vector_id} is shown as version {shown.version} instead of {oldest}"
         if shown.version < len(timeline.versions) and timeline.versions[shown.version].first > ceiling:
             return f"{vector_id} is shown as version {shown.version} of {timeline.versions[shown.version].first:.0f}"
+        return None
+
+    def _otherwise(self, timeline: Timeline, oldest: int, ceiling: float) -> str | None:
+        """What is wrong with what was said of a version, or of what an alias stands for."""
+        question, said = self.read.question, self.read.count
+        possible = list(timeline.possible(oldest, ceiling, self.read.completed))
+        if question.kind == "resolve":
+            targets = {state.metadata for version in possible for state in version.states if state is not None}
+            return None if said in targets else f"{question.id} stands for something else since version {oldest}"
+        asked_for = timeline.versions[question.version] if question.version < len(timeline.versions) else None
+        if said and asked_for not in possible:
+            return f"{question.id} is matched as version {question.version} instead of {oldest}"
+        if not said and all(version is asked_for for version in possible):
+            return f"{question.id} is not matched as version {question.version}"
         return None
 
     def miscount(self, known: Mapping[str, Timeline], floor: float, ceiling: float) -> str | None:
@@ -104,7 +121,7 @@ def _omissions(read: Read, distance_to: DistanceTo) -> Callable[[State | None], 
     """Which states of a vector need not be shown."""
     question = read.question
     if question.kind != "search" or read.found_nothing:
-        return lambda state: state is None
+        return lambda state: state is None or not _matches(question, state)
     full = len(read.shown) >= question.k
     if full and not question.exact:
         return lambda _state: True  # the index is approximate
@@ -116,6 +133,11 @@ def _omissions(read: Read, distance_to: DistanceTo) -> Callable[[State | None], 
         return distance_to(state.content) >= farthest - DISTANCE_TOLERANCE
 
     return may_be_left_out
+
+
+def _precedes(question: Question, one: str, other: str) -> bool:
+    """In the order of the list."""
+    return one > other if question.descending else one < other
 
 
 def _matches(question: Question, state: State) -> bool:
@@ -139,21 +161,42 @@ def wrong_answer(read: Read) -> Iterator[str]:
             if set(ids) - {question.id} or [one.version for one in shown] != list(range(1, len(shown) + 1)):
                 yield f"not its versions from the first one on: {shown}"
         case "list":
-            in_order = ids == sorted(ids) and all(vector_id > question.after for vector_id in ids)
+            in_order = ids == sorted(ids, reverse=question.descending) and all(
+                not question.after or _precedes(question, question.after, vector_id) for vector_id in ids
+            )
             if not in_order or len(ids) > question.limit or (read.more and len(ids) < question.limit):
                 yield f"no page of such a list: {ids}"
+            yield from _of_another_group(question, shown)
         case "search":
             yield from _wrong_hits(question, shown)
-        case "count":
+        case "match":
+            if read.count not in (0, 1):
+                yield f"{read.count} vectors of one id"
+        case "count" | "resolve":
             pass
+
+
+def torn(reads: Iterable[Read]) -> str | None:
+    """How the answers of one batch differ, which are to be from one snapshot."""
+    versions: dict[str, int] = {}
+    for read in reads:
+        for shown in read.shown:
+            if versions.setdefault(shown.id, shown.version) != shown.version:
+                return f"{shown.id} is shown as version {versions[shown.id]} and as {shown.version}"
+    return None
+
+
+def _of_another_group(question: Question, shown: tuple[Shown, ...]) -> Iterator[str]:
+    for one in shown:
+        if one.metadata is not None and question.group not in (None, group_of(one.metadata)):
+            yield f"of another group: {one}"
 
 
 def _wrong_hits(question: Question, shown: tuple[Shown, ...]) -> Iterator[str]:
     distances = [hit.distance for hit in shown]
     if len(shown) > question.k or distances != sorted(distances):
         yield f"not the {question.k} nearest in their order: {distances}"
+    yield from _of_another_group(question, shown)
     for hit in shown:
-        if hit.metadata is not None and question.group not in (None, group_of(hit.metadata)):
-            yield f"of another group: {hit}"
         if hit.id == question.like or not (question.like or fits(hit, partial(distance, question.query))):
             yield f"at another distance: {hit}"

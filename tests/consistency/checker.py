@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal, get_args
 
 from tests.consistency.acknowledgements import contradictions
-from tests.consistency.answers import Answer, DistanceTo, origins, wrong_answer
+from tests.consistency.answers import Answer, DistanceTo, origins, torn, wrong_answer
 from tests.consistency.hindsight import Hindsight
 from tests.consistency.history import History, Read, Write
 from tests.consistency.timelines import UNKNOWN, Timeline, timelines
@@ -54,7 +55,7 @@ def violations_of(history: History) -> list[Violation]:
     - `token_on_cached`: either of these, of an answer that came from a cache.
     - `phantom`: a value that nobody had written.
     - `freshness`: an acknowledged event up to `freshness.position` (or up to a token that the read carried) is missing,
-      or one is there that the answer's token does not cover.
+      or one is there that the answer's token does not cover; a batch shows one vector in two versions.
     - `staleness`: what vouches for the answer is older than the read accepted, or cannot be as young as it says.
     - `wrong_answer`: it is no answer to the question, whatever had been written.
     - `acknowledgements`: they cannot all be true of one log.
@@ -79,11 +80,21 @@ class _Checker:
             yield Violation("acknowledgements", number, fault)
         for read in (*self._history.reads, *self._history.final):
             yield from self._of_read(read)
+        for number, reads in self._batches().items():
+            if difference := torn(reads):
+                yield Violation("freshness", number, f"one snapshot, and {difference}")
         for read in self._history.final:
             for fault in self._unlike(self._answer(read), ALL_THAT_WAS_ACKNOWLEDGED, math.inf):
                 yield Violation("final_state", read.number, fault)
         for sentence in self._history.unexpected:
             yield Violation("unexpected", 0, sentence)
+
+    def _batches(self) -> Mapping[int, Sequence[Read]]:
+        batches: dict[int, list[Read]] = defaultdict(list)
+        for read in self._history.reads:
+            if read.batch:
+                batches[read.batch].append(read)
+        return batches
 
     def _of_read(self, read: Read) -> Iterator[Violation]:
         answer, known = self._answer(read), self._known(read)

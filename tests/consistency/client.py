@@ -16,8 +16,17 @@ from benchmarks.lean_http import Connection, request
 from shared.tokens import Signer
 from tests.consistency.history import Change, Question, Read, Write
 from tests.consistency.recorder import Recorder
-from tests.consistency.values import DIMENSION
-from tests.consistency.wire import Call, acknowledged, answered, call_of, call_of_changes, problem_name
+from tests.consistency.values import ALIASES, DIMENSION, target_mark
+from tests.consistency.wire import (
+    Call,
+    acknowledged,
+    answered,
+    call_of,
+    call_of_batch,
+    call_of_changes,
+    call_of_matching,
+    problem_name,
+)
 
 REQUEST_SECONDS = 15.0
 RETRY_SECONDS = 15.0
@@ -46,14 +55,29 @@ class Collection:
     identity: str
     stays: bool = False
     index: str = "hnsw"
+    is_alias: bool = False
+    """It is known from the answer only which collection was meant."""
 
     @property
     def path(self) -> str:
         return f"/api/v1/collections/{self.name}"
 
     @property
+    def refusals(self) -> tuple[str, ...]:
+        """With which a read of it may be answered."""
+        if self.identity == ALIASES:
+            return ("alias-not-found",)
+        if self.is_alias:
+            return ("collection-not-found",)
+        return ("vector-not-found",) if self.stays else ("vector-not-found", "collection-not-found")
+
+    @property
     def vectors(self) -> str:
-        return f"{self.path}/vectors"
+        return "/api/v1/aliases" if self.identity == ALIASES else f"{self.path}/vectors"
+
+
+ALIASED = Collection("aliases", ALIASES, stays=True)
+"""What histories hold of aliases."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,22 +149,91 @@ class Client:
             recorder.counts["refused"] += 1
             return None
         name = problem_name(body) if status != 200 else ""
-        gone = ("vector-not-found",) if collection.stays else ("vector-not-found", "collection-not-found")
-        if status != 200 and name not in gone:
+        if status != 200 and name not in collection.refusals:
             recorder.unexpected.append(f"{call.method} {call.path} {call.body}: {status} {name}")
             return None
         document = orjson.loads(body)
         token = self._token(number, document["freshness"]["token"]) if status == 200 else None
-        read = Read(
-            number, question, invoked, completed, freshness=None,
-            carried=tuple(one.number for one in asked.tokens),
-            demanded=max((one.covers for one in asked.tokens), default=0),
-            max_staleness_ms=asked.max_staleness_ms,
-            server=asked.server,
-        )  # fmt: skip
+        if collection.is_alias:
+            # An alias that is not there is as if it had been asked for itself.
+            itself = Question("get", ALIASES, id=collection.name)
+            question = replace(question, collection=document["collection"]) if status == 200 else itself
+        read = _read(number, question, invoked, completed, asked)
         read = answered(read, status, document, token.covers if token else 0)
         (recorder.final if final else recorder.reads).append(read)
+        if collection.is_alias and status == 200:
+            resolved = Question("resolve", ALIASES, id=collection.name)
+            recorder.reads.append(
+                replace(read, number=recorder.number(), question=resolved, shown=(), more=False,
+                        count=target_mark(question.collection))
+            )  # fmt: skip
         return read, token, document.get("next_cursor")
+
+    async def search_batch(self, questions: Sequence[Question], collection: Collection, asked: Asked) -> Token | None:
+        """Several searches that are answered together; None: they were not."""
+        recorder, number = self._recorder, self._recorder.number()
+        call = call_of_batch(questions, collection.vectors, asked.options())
+        invoked = time.monotonic()
+        try:
+            status, body = await self._send(asked.server, call, asked.header())
+        except NotSentError:
+            await asyncio.sleep(PAUSE_SECONDS)
+            return None
+        except NotAnsweredError:
+            recorder.sent += 1
+            recorder.counts["unanswered"] += 1
+            return None
+        completed = time.monotonic()
+        recorder.sent += 1
+        if status in _REFUSALS:
+            recorder.counts["refused"] += 1
+            return None
+        if status != 200:
+            recorder.unexpected.append(f"{call.method} {call.path} {call.body}: {status} {problem_name(body)}")
+            return None
+        document = orjson.loads(body)
+        token = self._token(number, document["freshness"]["token"])
+        for place, (question, result) in enumerate(zip(questions, document["results"], strict=True)):
+            own = number if place == 0 else recorder.number()
+            read = replace(_read(own, question, invoked, completed, asked), batch=number)
+            recorder.reads.append(answered(read, status, {**document, **result}, token.covers))
+        return token
+
+    async def change_matching(
+        self, collection: Collection, change: Change, version: int, tokens: Sequence[Token], *, with_key: bool
+    ) -> tuple[Write, Token] | None:
+        """Changes the vector if a filter finds that it has this version, where the tokens are covered. Recorded as a
+        read of whether it has, and as a write if that was done. As `change`."""
+        recorder = self._recorder
+        asked = Asked(self._command_url, tokens)
+        call = call_of_matching(change, version, collection.vectors, asked.options())
+        invoked = time.monotonic()
+        write = Write(recorder.number(), collection.identity, invoked, math.inf, (change,))
+        try:
+            status, body = await self._outcome(call, with_key=with_key, headers=asked.header())
+        except NotSentError:
+            return None
+        except NotAnsweredError:
+            recorder.sent += 1
+            recorder.counts["unknown"] += 1
+            recorder.writes.append(write)
+            return None
+        completed = time.monotonic()
+        recorder.sent += 1
+        if status != 200:
+            recorder.unexpected.append(f"{call.method} {call.path} {call.body}: {status} {problem_name(body)}")
+            return None
+        document: dict[str, Any] = orjson.loads(body)
+        matched = Question("match", collection.identity, id=change.id, version=version)
+        read = _read(recorder.number(), matched, invoked, completed, asked)
+        recorder.reads.append(replace(read, count=document["matched"]))
+        if not document["deleted" if change.kind == "delete" else "changed"]:
+            return None
+        token = self._token(write.number, document["consistency_token"])
+        done = replace(change, version=version + 1, position=document["last_position"])
+        write = replace(write, completed=completed, changes=(done,), covers=token.covers)
+        recorder.writes.append(write)
+        return write, token
 
     async def change(
         self, collection: Collection, changes: Sequence[Change], *, with_key: bool
@@ -153,6 +246,11 @@ class Client:
         body = {"name": collection.name, "dimension": DIMENSION, "index": {"kind": collection.index}}
         written = await self._write(collection, Call("POST", "/api/v1/collections", body), (), with_key=True)
         return written and written[1]
+
+    async def set_alias(self, alias: Collection, target: Collection, change: Change) -> tuple[Write, Token] | None:
+        """As `change`, of what the alias stands for."""
+        call = Call("PUT", f"/api/v1/aliases/{alias.name}", {"collection": target.name})
+        return await self._write(ALIASED, call, (change,), with_key=True)
 
     async def drop(self, collection: Collection) -> Token | None:
         written = await self._write(collection, Call("DELETE", collection.path), (), with_key=True, drops=True)
@@ -188,13 +286,13 @@ class Client:
             recorder.unexpected.append(f"{call.method} {call.path} {call.body}: {status} {name}")
         return None
 
-    async def _outcome(self, call: Call, *, with_key: bool) -> tuple[int, bytes]:
+    async def _outcome(self, call: Call, *, with_key: bool, headers: str = "") -> tuple[int, bytes]:
         """The status and body of an answer that settles it.
 
         Raises:
             NotSentError, NotAnsweredError
         """
-        headers = f"Idempotency-Key: {uuid4()}\r\n" if with_key else ""
+        headers += f"Idempotency-Key: {uuid4()}\r\n" if with_key else ""
         give_up_at = time.monotonic() + (RETRY_SECONDS if with_key else 0)
         failure: NotSentError | NotAnsweredError = NotSentError()
         while True:
@@ -231,3 +329,13 @@ class Client:
 
     def _token(self, number: int, text: str) -> Token:
         return Token(number, text, self._signer.read_token(text).last)
+
+
+def _read(number: int, question: Question, invoked: float, completed: float, asked: Asked) -> Read:
+    return Read(
+        number, question, invoked, completed, freshness=None,
+        carried=tuple(one.number for one in asked.tokens),
+        demanded=max((one.covers for one in asked.tokens), default=0),
+        max_staleness_ms=asked.max_staleness_ms,
+        server=asked.server,
+    )  # fmt: skip

@@ -10,8 +10,10 @@ ChangeKind = Literal["create", "put", "patch", "move", "delete"]
 """`create` makes a vector that is not there, `put` sets all of it, `patch` its metadata, `move` its embedding and
 content."""
 
-QuestionKind = Literal["get", "past", "history", "list", "count", "search"]
-"""`past` gets a vector as it was at a version; `history` lists all its versions, its deletions among them."""
+QuestionKind = Literal["get", "past", "history", "list", "count", "search", "match", "resolve"]
+"""`past` gets a vector as it was at a version; `history` lists all its versions, its deletions among them. `match` is
+what a change by a filter looks for: whether a vector has a version. `resolve` is what a read through an alias shows
+besides: what the alias stands for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +47,10 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What a read asked for. Of a list or a history: up to `limit` items, after `after`. Of a search: the `k` nearest
-    to query `query`, or to the stored vector `like`, among those of `group` if that is given; `exact`: not by the
-    index; `include`: which parts the hits shall bring."""
+    """What a read asked for. Of a list or a history: up to `limit` items, after `after`, the greatest first if it is
+    `descending`; `scrolled`: by the route that takes filters. Of a search: the `k` nearest to query `query`, or to the
+    stored vector `like`, among those of `group` if that is given; `exact`: not by the index; `include`: which parts the
+    hits shall bring."""
 
     kind: QuestionKind
     collection: str
@@ -55,6 +58,8 @@ class Question:
     version: int = 0
     after: str = ""
     limit: int = 0
+    descending: bool = False
+    scrolled: bool = False
     group: int | None = None
     query: int = 0
     like: str = ""
@@ -91,9 +96,10 @@ class Freshness:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """An answered read. `carried` are the numbers of the operations whose tokens it brought, `demanded` the greatest
-    position that these cover. `freshness` is None where there is nothing to show: 404 says nothing of itself.
-    `more`: others follow on the next page."""
+    """An answered read. `count` is that of a count or a match, or the mark of what an alias stands for. `batch`: reads
+    with the same number, if it is not 0, are answers from one snapshot. `carried` are the numbers of the operations
+    whose tokens it brought, `demanded` the greatest position that these cover. `freshness` is None where there is
+    nothing to show: 404 says nothing of itself, nor does a match. `more`: others follow on the next page."""
 
     number: int
     question: Question
@@ -109,6 +115,7 @@ class Read:
     max_staleness_ms: float | None = None
     cached: bool = False
     server: str = ""
+    batch: int = 0
 
     @property
     def found_nothing(self) -> bool:

@@ -12,10 +12,12 @@ from functools import partial
 
 from tests.consistency.history import Change, ChangeKind, Freshness, History, Question, Read, Shown, Write
 from tests.consistency.timelines import State, applies, changed
-from tests.consistency.values import QUERIES, distance, distance_between, group_of
+from tests.consistency.values import ALIASES, QUERIES, distance, distance_between, group_of, target_mark
 
 COLLECTION = "here"
 IDS = tuple(f"v{number}" for number in range(6))
+ALIAS = "a0"
+TARGETS = tuple(map(target_mark, ("here", "there", "elsewhere")))
 PARTITIONS = 2
 EVERYTHING = Question("list", COLLECTION, limit=len(IDS))
 
@@ -56,7 +58,9 @@ class HonestStore:
 
     def history(self, operations: int) -> History:
         for _ in range(operations):
-            if self.random.random() < 0.4:
+            if self.random.random() < 0.05:
+                self.switch(self.random.choice(TARGETS))
+            elif self.random.random() < 0.4:
                 self.write()
             else:
                 self.reads.append(self.read(self.question()))
@@ -81,6 +85,14 @@ class HonestStore:
         self.writes.append(write)
         return write
 
+    def switch(self, target: int) -> Write:
+        """Of the alias."""
+        number, invoked, completed = self._next()
+        change = self._apply(Change(ALIAS, "put", target))
+        write = Write(number, ALIASES, invoked, completed, (change,), self.head)
+        self.writes.append(write)
+        return write
+
     def _apply(self, change: Change) -> Change:
         version, state = self.state(change.id)
         self.log.append(Event(self.head + 1, change.id, version + 1, changed(change, state)))
@@ -93,8 +105,14 @@ class HonestStore:
 
     def question(self) -> Question:
         choice = self.random
-        match choice.choice(("get", "past", "history", "list", "count", "search", "search")):
-            case "past" if live := [event for event in self.log if event.state is not None]:
+        kinds = ("get", "past", "history", "list", "list", "count", "search", "search", "match", "resolve")
+        match choice.choice(kinds):
+            case "match" if written := [event for event in self.log if event.id != ALIAS]:
+                event = choice.choice(written)
+                return Question("match", COLLECTION, id=event.id, version=event.version)
+            case "resolve" if self.state(ALIAS)[0]:
+                return Question("resolve", ALIASES, id=ALIAS)
+            case "past" if live := [one for one in self.log if one.state is not None and one.id != ALIAS]:
                 event = choice.choice(live)
                 return Question("past", COLLECTION, id=event.id, version=event.version)
             case "history":
@@ -102,7 +120,10 @@ class HonestStore:
             case "get":
                 return Question("get", COLLECTION, id=choice.choice(IDS))
             case "list":
-                return Question("list", COLLECTION, after=choice.choice(("", *IDS)), limit=choice.choice((2, len(IDS))))
+                return Question(
+                    "list", COLLECTION, after=choice.choice(("", *IDS)), limit=choice.choice((2, len(IDS))),
+                    descending=choice.random() < 0.5, group=choice.choice((None, 0)),
+                )  # fmt: skip
             case "count":
                 return Question("count", COLLECTION, group=choice.choice((None, 0, 1, 2)))
             case _:
@@ -165,10 +186,19 @@ class HonestStore:
                     )
                 return replace(read, shown=made) if made else replace(read, freshness=None)
             case "list":
-                after = [one for vector_id, one in found.items() if vector_id > question.after]
+                after = sorted(matching, reverse=question.descending)
+                if question.after:
+                    after = [one for one in after if (one.id < question.after) == question.descending]
+                    after = [one for one in after if one.id != question.after]
                 return replace(read, shown=tuple(after[: question.limit]), more=len(after) > question.limit)
             case "count":
                 return replace(read, count=len(matching))
+            case "match":
+                version = self.state(question.id, positions[partition_of(question.id)])[0]
+                return replace(read, count=int(version == question.version), freshness=None)
+            case "resolve":
+                state = self.state(ALIAS, positions[partition_of(ALIAS)])[1]
+                return replace(read, count=state.metadata) if state else replace(read, collection_found=False)
             case "search":
                 like = found.get(question.like)
                 if question.like and like is None:

@@ -14,19 +14,22 @@ from typing import Any
 
 from shared.tokens import Signer
 from tests.consistency.checker import Violation, violations_of
-from tests.consistency.client import Asked, Client, Collection, Token
+from tests.consistency.client import ALIASED, Asked, Client, Collection, Token
 from tests.consistency.comings_and_goings import ComingsAndGoings
 from tests.consistency.faults import Faults
 from tests.consistency.history import Change, Question
 from tests.consistency.recorder import Recorder
 from tests.consistency.report import report_of
 from tests.consistency.servers import SIGNING_KEY, Servers, running_servers
-from tests.consistency.session import WHOLE_PAGE, Session
+from tests.consistency.session import ALIAS, WHOLE_PAGE, Session
+from tests.consistency.switching import Switching
+from tests.consistency.values import ALIASES
 
 COLLECTIONS = tuple(
     Collection(name, name, stays=True, index=index)
     for name, index in (("hot", "hnsw"), ("warm", "ivfflat"), ("cool", "none"), ("cold", "hnsw"))
 )
+ALIAS_ITSELF = Question("get", ALIASES, id=ALIAS.name)
 SETTLING_MS = 30_000
 _PROGRESS_SECONDS = 10.0
 
@@ -63,15 +66,20 @@ async def _work(servers: Servers, options: Options, recorder: Recorder, counts: 
     chosen = random.Random(options.seed)
     signer = Signer([SIGNING_KEY.encode()])
     async with AsyncExitStack() as stack:
-        clients = [Client(servers.command_url, recorder, signer) for _ in range(options.sessions + 2)]
+        clients = [Client(servers.command_url, recorder, signer) for _ in range(options.sessions + 3)]
         for client in clients:
             stack.callback(client.close)
-        first, fleeting, *others = clients
+        first, fleeting, aliasing, *others = clients
         shared = await _created(servers, first)
-        working: list[Session | ComingsAndGoings] = [
+        switching = Switching(
+            aliasing, recorder, COLLECTIONS, servers.query_urls, shared, random.Random(chosen.random())
+        )
+        await _aliased(servers, aliasing, switching)
+        working: list[Session | ComingsAndGoings | Switching] = [
             Session(client, recorder, COLLECTIONS, servers.query_urls, shared, random.Random(chosen.random()))
             for client in others
         ]
+        working.append(switching)
         working.append(
             ComingsAndGoings(fleeting, recorder, "fleeting", servers.query_urls, random.Random(chosen.random()))
         )
@@ -111,6 +119,15 @@ async def _created(servers: Servers, client: Client) -> list[Token]:
     return tokens
 
 
+async def _aliased(servers: Servers, client: Client, switching: Switching) -> None:
+    """Once every query service knows what the alias stands for."""
+    token = await switching.switch()
+    assert token is not None, "the alias could not be set"
+    for server in servers.query_urls:
+        answer = await client.read(ALIAS_ITSELF, ALIASED, Asked(server, [token], timeout_ms=SETTLING_MS))
+        assert answer is not None, "the alias was not to be read in time"
+
+
 async def _ask_for_everything(servers: Servers, client: Client, recorder: Recorder) -> None:
     """After one more write, whose token covers all the others."""
     written = await client.change(COLLECTIONS[0], [Change("last", "put", recorder.mark())], with_key=True)
@@ -118,6 +135,8 @@ async def _ask_for_everything(servers: Servers, client: Client, recorder: Record
     _, token = written
     for server in servers.query_urls:
         asked = Asked(server, [token], timeout_ms=SETTLING_MS)
+        answer = await client.read(ALIAS_ITSELF, ALIASED, asked, final=True)
+        assert answer is not None, "what the alias stands for was not answered in the end"
         for collection in COLLECTIONS:
             for question in (
                 Question("list", collection.identity, limit=WHOLE_PAGE),

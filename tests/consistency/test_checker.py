@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from tests.consistency.checker import KINDS, Kind, violations_of
 from tests.consistency.history import Change, Freshness, History, Question, Read, Shown, Write
-from tests.consistency.honest_store import COLLECTION, EVERYTHING, IDS, PARTITIONS, HonestStore
-from tests.consistency.values import QUERIES, distance
+from tests.consistency.honest_store import ALIAS, COLLECTION, EVERYTHING, IDS, PARTITIONS, TARGETS, HonestStore
+from tests.consistency.values import ALIASES, QUERIES, distance
 
 OPERATIONS = 30
 
@@ -53,10 +53,16 @@ class Forger:
             for write in self.history.writes
             if write.acknowledged
             for change in write.changes
-            if change.kind != "delete" and change.id not in doubtful and not self.deleted_since(change)
+            if change.kind != "delete" and change.id not in {ALIAS, *doubtful} and not self.deleted_since(change)
         ]
         assume(found)
         return self.random.choice(found)
+
+    def last_written(self) -> tuple[Write, Change]:
+        """As `written`, of a vector that nobody has changed since."""
+        write, change = self.written()
+        assume(self.store.state(change.id)[0] == change.version)
+        return write, change
 
     def doubtful(self) -> set[str]:
         """The ids of vectors that are perhaps not as the log of the acknowledgements says."""
@@ -177,6 +183,40 @@ def value_of_the_future(forger: Forger) -> History:
 def event_missing(forger: Forger) -> History:
     _, change = forger.written()
     return forger.with_read(forger.at(change.position - 1))
+
+
+def switch_not_followed(forger: Forger) -> History:
+    store = forger.store
+    switches = [store.switch(target) for target in TARGETS[:2]]
+    read = forger.at(switches[1].covers - 1, Question("resolve", ALIASES, id=ALIAS), (switches[1],))
+    return replace(forger.history, writes=store.writes, reads=(*forger.history.reads, read))
+
+
+def switch_missing(forger: Forger) -> History:
+    history = switch_not_followed(forger)
+    return replace(history, reads=(*history.reads[:-1], replace(history.reads[-1], carried=())))
+
+
+def match_of_what_was_written_missing(forger: Forger) -> History:
+    write, change = forger.last_written()
+    question = Question("match", COLLECTION, id=change.id, version=change.version)
+    read = forger.at(change.position - 1, question, (write,))
+    return forger.with_read(replace(read, count=0))
+
+
+def match_of_what_is_over(forger: Forger) -> History:
+    _, change = forger.written()
+    question = Question("match", COLLECTION, id=change.id, version=change.version - 1)
+    return forger.with_read(replace(forger.at(change.position - 1, question), demanded=change.position, count=1))
+
+
+def batch_of_two_snapshots(forger: Forger) -> History:
+    _, change = forger.written()
+    assume(change.version > 1)
+    now, before = forger.at(forger.store.head), forger.at(change.position - 1)
+    assume(any(shown.id == change.id for shown in before.shown))
+    batch = tuple(replace(read, batch=now.number) for read in (now, before))
+    return replace(forger.history, reads=(*forger.history.reads, *batch))
 
 
 def event_missing_from_an_exact_search(forger: Forger) -> History:
@@ -315,6 +355,24 @@ def page_of_another_list(forger: Forger) -> History:
     return forger.with_read(replace(read, question=replace(EVERYTHING, after=read.shown[0].id)))
 
 
+def page_in_another_order(forger: Forger) -> History:
+    read = forger.at(forger.store.head)
+    assume(len(read.shown) > 1)
+    return forger.with_read(replace(read, question=replace(EVERYTHING, descending=True)))
+
+
+def page_of_another_group(forger: Forger) -> History:
+    read = forger.at(forger.store.head)
+    assume(any((one.metadata or 0) % 3 for one in read.shown))
+    return forger.with_read(replace(read, question=replace(EVERYTHING, scrolled=True, group=0)))
+
+
+def several_vectors_of_one_id(forger: Forger) -> History:
+    _, change = forger.written()
+    question = Question("match", COLLECTION, id=change.id, version=change.version)
+    return forger.with_read(replace(forger.at(forger.store.head, question), count=2))
+
+
 def another_vector(forger: Forger) -> History:
     _, change = forger.written()
     read = forger.at(forger.store.head, Question("get", COLLECTION, id=change.id))
@@ -388,6 +446,8 @@ def answer_that_no_client_may_get(forger: Forger) -> History:
 PLANTED: list[tuple[Kind, Callable[[Forger], History]]] = [
     ("read_your_writes", write_not_shown),
     ("read_your_writes", write_not_got),
+    ("read_your_writes", switch_not_followed),
+    ("read_your_writes", match_of_what_was_written_missing),
     ("read_your_writes", position_before_the_write),
     ("read_your_writes", dropped_collection_still_there),
     ("read_your_writes", created_collection_not_there),
@@ -403,6 +463,9 @@ PLANTED: list[tuple[Kind, Callable[[Forger], History]]] = [
     ("phantom", value_of_the_future),
     ("freshness", dropped_collection_at_a_later_position),
     ("freshness", event_missing),
+    ("freshness", switch_missing),
+    ("freshness", match_of_what_is_over),
+    ("freshness", batch_of_two_snapshots),
     ("freshness", event_missing_from_an_exact_search),
     ("freshness", like_what_it_never_was),
     ("freshness", like_what_is_said_not_to_be_there),
@@ -424,6 +487,9 @@ PLANTED: list[tuple[Kind, Callable[[Forger], History]]] = [
     ("wrong_answer", history_with_a_gap),
     ("wrong_answer", page_of_another_list),
     ("wrong_answer", another_vector),
+    ("wrong_answer", page_in_another_order),
+    ("wrong_answer", page_of_another_group),
+    ("wrong_answer", several_vectors_of_one_id),
     ("acknowledgements", version_acknowledged_twice),
     ("acknowledgements", position_acknowledged_twice),
     ("acknowledgements", creation_of_what_is_there),

@@ -10,6 +10,8 @@ import numpy as np
 from events_schema.embedding import Float32Array
 
 DIMENSION = 8
+ALIASES = "aliases"
+"""The aliases of a run, as if they were vectors of a collection of this name."""
 GROUPS = 3
 QUERIES = 5
 """How many embeddings searches ask for. Few, so that answers are asked for again and come from caches."""
@@ -32,6 +34,11 @@ def group_of(mark: int) -> int:
 
 def mark_in(content: str) -> int:
     return int(content.removeprefix("mark "))
+
+
+def target_mark(collection: str) -> int:
+    """What stands in histories for the collection that an alias is set to."""
+    return int.from_bytes(collection.encode())
 
 
 @cache

@@ -10,7 +10,15 @@ from typing import Any
 import orjson
 
 from tests.consistency.history import Change, Freshness, Question, Read, Shown
-from tests.consistency.values import content_of, embedding_of, mark_in, metadata_of, query_embedding
+from tests.consistency.values import (
+    ALIASES,
+    content_of,
+    embedding_of,
+    mark_in,
+    metadata_of,
+    query_embedding,
+    target_mark,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,18 +42,43 @@ def call_of(question: Question, vectors: str, options: dict[str, Any], cursor: s
             page = {**options, "limit": question.limit}
             if cursor is not None:
                 page["cursor"] = cursor
+            if question.scrolled:
+                order = {"direction": "desc" if question.descending else "asc"}
+                return Call("POST", f"{vectors}/scroll", {**page, **order, **_filter(question)})
             return Call("GET", f"{vectors}?{_query(page)}")
         case "count":
             return Call("POST", f"{vectors}/count", {**options, **_filter(question)})
+        case "match" | "resolve":
+            raise AssertionError("nobody asks these by themselves")
         case "search":
-            origin = {"id": question.like} if question.like else {"embedding": query_embedding(question.query).tolist()}
-            body = {
-                **origin,
-                "k": question.k,
-                "exact": question.exact,
-                "include": list(question.include),
-            }
-            return Call("POST", f"{vectors}/search", {**options, **body, **_filter(question)})
+            return Call("POST", f"{vectors}/search", {**options, **_search(question)})
+
+
+def call_of_batch(questions: Sequence[Question], vectors: str, options: dict[str, Any]) -> Call:
+    return Call("POST", f"{vectors}/search/batch", {**options, "queries": [_search(one) for one in questions]})
+
+
+def call_of_matching(change: Change, version: int, vectors: str, options: dict[str, Any]) -> Call:
+    """The change of whatever vector has this id and still this version."""
+    wanted = {**options, "filter": {"$id": change.id, "$version": version}}
+    match change.kind:
+        case "delete":
+            return Call("POST", f"{vectors}/delete", wanted)
+        case "patch":
+            return Call("POST", f"{vectors}/patch", {**wanted, "metadata": metadata_of(change.mark)})
+        case _:
+            raise AssertionError(f"no filter can {change.kind}")
+
+
+def _search(question: Question) -> dict[str, Any]:
+    origin = {"id": question.like} if question.like else {"embedding": query_embedding(question.query).tolist()}
+    return {
+        **origin,
+        "k": question.k,
+        "exact": question.exact,
+        "include": list(question.include),
+        **_filter(question),
+    }
 
 
 def _query(parameters: dict[str, Any]) -> str:
@@ -59,7 +92,8 @@ def _filter(question: Question) -> dict[str, Any]:
 def answered(read: Read, status: int, document: dict[str, Any], covers: int) -> Read:
     """The read with what a 200 or 404 said; `covers` is the last position of its token."""
     if status == 404:
-        return replace(read, collection_found=document["type"].endswith("/vector-not-found"))
+        found = read.question.collection == ALIASES or document["type"].endswith("/vector-not-found")
+        return replace(read, collection_found=found)
     told = document["freshness"]
     age_ms = math.inf if told["age_ms"] is None else told["age_ms"]
     read = replace(
@@ -68,6 +102,10 @@ def answered(read: Read, status: int, document: dict[str, Any], covers: int) -> 
         cached=document.get("cached", False),
     )
     match read.question.kind:
+        case "get" if read.question.collection == ALIASES:
+            mark = target_mark(document["collection"])
+            shown = Shown(document["name"], document["version"], document["position"], mark, mark)
+            return replace(read, shown=(shown,))
         case "get" | "past":
             return replace(read, shown=(_shown(document),))
         case "history":
@@ -80,6 +118,8 @@ def answered(read: Read, status: int, document: dict[str, Any], covers: int) -> 
             return replace(read, count=document["count"])
         case "search":
             return replace(read, shown=tuple(map(_shown, document["hits"])))
+        case "match" | "resolve":
+            return read
 
 
 def _shown(item: dict[str, Any]) -> Shown:
