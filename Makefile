@@ -50,7 +50,7 @@ test: $(VENV)/.dev ## the tests, on real servers, at most 10 minutes (WORKERS=2)
 test-all: test ## the tests and the long ones
 	@$(BIN)/python -m pytest -m long
 
-test-crash: $(VENV)/.dev ## kill processes under load, ROUNDS times; nothing acknowledged may be lost
+test-crash: $(VENV)/.dev ## kill processes and promote standbys under load, ROUNDS times; nothing acknowledged may be lost
 	@$(BIN)/python -m tests.crash --rounds $(ROUNDS)
 
 test-consistency: $(VENV)/.dev ## OPERATIONS reads and writes while servers lag and die; no answer may break a promise

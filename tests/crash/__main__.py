@@ -10,19 +10,31 @@ import sys
 import time
 
 from tests.crash.load import Load
-from tests.crash.stack import EVENT_SERVER, Stack, running_stack
+from tests.crash.stack import (
+    EVENT_FAILOVER,
+    EVENT_SERVER,
+    EVENT_STANDBY,
+    READ_FAILOVER,
+    READ_REPLICA,
+    READ_SERVER,
+    Stack,
+    running_stack,
+)
 from tests.crash.verification import Verdict, verify
 
 TARGETS = (
-    "PostgreSQL",
+    READ_SERVER,
     "Command service",
+    EVENT_FAILOVER,
     "Projector",
     "Query service",
     EVENT_SERVER,
     "Relay",
+    READ_FAILOVER,
     "Kafka",
-    "Replica 1",
+    READ_REPLICA,
     "Redis",
+    EVENT_STANDBY,
 )
 IN_FLIGHT_SECONDS = 0.5
 """A kill counts only if writes were under way and one had been acknowledged within this time."""
@@ -56,8 +68,7 @@ async def _run(rounds: int, writers: int, seed: int) -> dict[str, object]:
             await _acknowledging(load)
             await asyncio.sleep(chosen.uniform(0.2, 1.5))
             in_flight = load.acknowledged.under_way > 0 and _recently(load)
-            pid = stack.kill(target)
-            seconds = await stack.restarted(target, pid)
+            seconds = await stack.strike(target)
             slowest = max(slowest, seconds)
             if in_flight:
                 counted += 1

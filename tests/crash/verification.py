@@ -8,7 +8,6 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-import asyncpg
 import numpy as np
 import orjson
 from pgvector.asyncpg import register_vector
@@ -16,6 +15,7 @@ from pgvector.asyncpg import register_vector
 from events_schema.base import RecordedEvent
 from events_schema.embedding import decode
 from shared.event_log import read_events
+from shared.postgres import connect_uncached
 from shared.read_model.tables import embeddings_table, records_table
 from shared.status import log_status
 from tests.crash.load import Acknowledged
@@ -33,8 +33,8 @@ class Verdict:
 
 
 async def verify(events_dsn: str, read_dsn: str, acknowledged: Acknowledged) -> Verdict:
-    events = await asyncpg.connect(events_dsn)
-    read = await asyncpg.connect(read_dsn)
+    events = await connect_uncached(events_dsn)
+    read = await connect_uncached(read_dsn)
     try:
         await register_vector(read)
         await _caught_up(events, read)
