@@ -14,7 +14,7 @@ import numpy as np
 
 from aindusdb.client import Client
 from benchmarks.figures import Target, arguments, conclude, percentiles_ms, say
-from benchmarks.loading import load, new_collection, wait_until_searchable
+from benchmarks.loading import load, new_collection, wait_until_indexed, wait_until_searchable
 from benchmarks.stack import Stack, stack
 from events_schema.embedding import Float32Array, encode
 
@@ -50,6 +50,8 @@ def main() -> int:
         collection = new_collection(running, options.dimension).name
         token = load(running, collection, [str(number) for number in range(options.vectors)], embeddings, metadata)
         figures["searchable_after_seconds"] = round(wait_until_searchable(running, collection, token, queries[0]), 2)
+        # So large an import is searched exactly until its index is made.
+        wait_until_indexed(running, collection)
         similarities = _similarities(queries, embeddings)
         for field in FIELDS:
             for share in SHARES:
