@@ -26,7 +26,7 @@ from events_schema.embedding import Float32Array
 from shared.embedding_input import EmbeddingInput
 from shared.freshness import DEFAULT_TIMEOUT_MS
 from shared.http.consistency import FilterDocument, TimeoutMs, Token
-from shared.http.fields import Name, VectorId, example
+from shared.http.fields import AnsweringCollection, Name, VectorId, example
 from shared.http.instants import Instant
 from shared.read_model.fields import InvalidFieldError, MetadataField
 from shared.read_model.metadata_indexes import MAX_FIELD_CHARACTERS, MAX_METADATA_INDEXES, parse_indexed_field
@@ -531,11 +531,6 @@ class AliasWritten(BaseModel):
     version: Annotated[int, Field(description="It counts the events of the name, from 1. It is the ETag too.")]
     position: Position
     consistency_token: WriteToken
-
-
-AnsweringCollection = Annotated[
-    str, Field(description="The collection's own name, also where the request named it by an alias.")
-]
 
 
 class VectorWritten(BaseModel):

@@ -23,7 +23,7 @@ from query_service.search import MAX_K
 from shared.embedding_input import EmbeddingInput
 from shared.freshness import DEFAULT_TIMEOUT_MS, MAX_STALENESS_MS
 from shared.http.consistency import FilterDocument, TimeoutMs, Token
-from shared.http.fields import Name, VectorId, example
+from shared.http.fields import AnsweringCollection, Name, VectorId, example
 from shared.read_model.dates import RULE, parse_date
 from shared.read_model.fields import InvalidFieldError, MetadataField, parse_metadata_field
 from shared.read_model.filters import InvalidFilterError
@@ -559,9 +559,6 @@ Embedding = Annotated[
     Field(description="Absent unless included; as `embedding_format` says."),
 ]
 Position = Annotated[int, Field(description="Of the last event in the log that changed it.")]
-AnsweringCollection = Annotated[
-    str, Field(description="The collection's own name, also where the request named it by an alias.")
-]
 NextCursor = Annotated[str | None, Field(description="Where the next page begins; null on the last one.")]
 
 

@@ -45,6 +45,11 @@ VectorId = Annotated[
 """What a schema cannot say: at most 512 bytes of UTF-8, in normalization form NFC."""
 
 
+AnsweringCollection = Annotated[
+    str, Field(description="The collection's own name, also where the request named it by an alias.")
+]
+
+
 def example(*documents: dict[str, Any]) -> ConfigDict:
     """The part of a model's configuration that shows it in the API's documents; a null need not be there."""
     return ConfigDict(json_schema_extra={"examples": list(documents)})

@@ -53,6 +53,8 @@ def test_the_typescript_client_compiles_and_its_example_runs(stack: StackUnderTe
         "hit": "a-1",
         "content": "Wing flutter",
         "bit_for_bit": True,
+        "deleted": 1,
+        "left": ["a-1"],
         "problem": "/problems/vector-not-found",
     }
 

@@ -29,6 +29,20 @@ if (found.error) throw new Error(found.error.detail);
 const [hit] = found.data.hits;
 const back = typeof hit?.embedding === "string" ? fromBase64(hit.embedding) : Float32Array.of();
 
+const current = `${name}-current`;
+const alias = await db.PUT("/api/v1/aliases/{name}", { params: { path: { name: current } }, body: { collection: name } });
+if (alias.error) throw new Error(alias.error.detail);
+const deleted = await db.POST("/api/v1/collections/{name}/vectors/delete", {
+  params: { path: { name: current } },
+  body: { filter: { lang: "fr" } },
+});
+if (deleted.error) throw new Error(deleted.error.detail);
+const left = await db.POST("/api/v1/collections/{name}/vectors/scroll", {
+  params: { path: { name: current } },
+  body: { include: [], direction: "desc" },
+});
+if (left.error) throw new Error(left.error.detail);
+
 const refused = await createAindusDB(url).GET("/api/v1/collections/{name}/vectors/{id}", {
   params: { path: { name, id: "absent" } },
 });
@@ -38,6 +52,8 @@ console.log(
     hit: hit?.id,
     content: hit?.content,
     bit_for_bit: back.length === 3 && back.every((number, index) => number === embedding[index]),
+    deleted: deleted.data.deleted,
+    left: left.data.items.map((one) => one.id),
     problem: refused.error?.type,
   }),
 );

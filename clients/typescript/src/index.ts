@@ -45,7 +45,7 @@ export function session(url: string, options: Options = {}): AindusDB {
   client.use({
     onRequest({ request }) {
       const carried = tokens.carried();
-      if (carried && isRead(request) && !request.headers.has("X-Consistency-Token")) {
+      if (carried && takesTokens(request) && !request.headers.has("X-Consistency-Token")) {
         request.headers.set("X-Consistency-Token", carried);
       }
       return request;
@@ -58,6 +58,11 @@ export function session(url: string, options: Options = {}): AindusDB {
     },
   });
   return client;
+}
+
+/** Reads, and the writes that read first what they are to change. */
+function takesTokens(request: Request): boolean {
+  return isRead(request) || (request.method === "POST" && /\/vectors\/(delete|patch)$/.test(new URL(request.url).pathname));
 }
 
 function isRead(request: Request): boolean {

@@ -2,17 +2,19 @@
 
 interface Answer {
   position?: number;
-  last_position?: number;
+  last_position?: number | null;
   consistency_token?: string | null;
   freshness?: { position: number; token: string | null };
+  /** Of a read of the past, which says nothing of the present. */
+  as_of?: unknown;
 }
 
 /** So many a read may carry. */
 const MAX_TOKENS = 8;
 
 /**
- * Of the tokens with a known position the newest one covers all others. Those of imports and restores say no position: they
- * are kept beside it, until a read has carried them, whose own token covers them too.
+ * Of the tokens with a known position the newest one covers all others. Those of imports and restores, and of changes by
+ * a filter that found all as it was to be, say no position: they are kept beside it, until a read has carried them, whose own token covers them too.
  */
 export class SessionTokens {
   #newest: { position: number; token: string } | undefined;
@@ -23,6 +25,7 @@ export class SessionTokens {
   }
 
   learn(answer: Answer, carried: string | null): void {
+    if (answer.as_of) return;
     if (answer.freshness?.token) {
       this.#known(answer.freshness.position, answer.freshness.token);
       const covered = new Set(carried?.split(",") ?? []);
