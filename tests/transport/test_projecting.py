@@ -12,16 +12,19 @@ from aiokafka.admin import RecordsToDelete
 
 from command_service import publisher
 from command_service.relay_lease import open_next_feed
+from events_schema.streams import vector_stream
 from projector import kafka_source
 from shared.kafka.clients import opened_admin
 from shared.kafka.records import feed_headers, watermark_headers
 from shared.kafka.topic import delete_topic
+from shared.status import read_status
 from tests.projector.histories import History, long_history
 from tests.projector.projecting import projector_settings, running_consumer, until, watermark
 from tests.projector.read_model import empty
+from tests.replay.commanding import answer
 from tests.servers import DatabaseFactory, connected, own_kafka
 from tests.transport.snapshots import watched
-from tests.transport.transporting import Load, Transport, transport
+from tests.transport.transporting import Load, Transport, metric, transport
 
 
 async def send(way: Transport, partition: int, headers: list[tuple[str, bytes]], value: bytes = b"null") -> None:
@@ -52,6 +55,53 @@ async def test_poison_is_parked_in_its_partition_with_its_followers(way: Transpo
         await until(way.projection.caught_up, "the projector did not catch up")
         assert await way.projection.stored() == await way.projection.expected(without={poison, follower})
         assert set(await way.projection.parked()) == {poison, follower}
+
+
+async def test_what_the_projector_does_not_know_stops_its_aggregate_and_shows_until_it_is_passed_over(
+    way: Transport,
+) -> None:
+    log, projection = way.log, way.projection
+    fast = {"AINDUSDB_PARKING_ATTEMPTS": "2", "AINDUSDB_PARKING_WINDOW_SECONDS": "0.2"}
+    async with way.relay(), way.served("projector", **fast) as projector:
+        articles = await log.create_collection()
+        await log.create_many(articles, (f"v{number}" for number in range(12)))
+        faults, followers = set(), set()
+        for number, (event_type, version) in enumerate([("VectorPraised", 1), ("VectorUpdated", 7)]):
+            stream = vector_stream(articles.collection_id, f"v{number}")
+            faults.add(
+                await log.append(
+                    articles.collection_id, stream, "vector", event_type, {"id": f"v{number}"}, schema_version=version
+                )
+            )
+            followers.add(await log.update(articles, f"v{number}", content="waits"))
+        faults.add(await log.append(articles.collection_id, uuid4(), "ship", "ShipLaunched", {}))
+        await log.create_many(articles, (f"w{number}" for number in range(12)))
+        await until(projection.caught_up, "the projector did not catch up")
+        assert set(await projection.parked()) == faults | followers
+        assert await projection.stored() == await projection.expected(without=faults | followers)
+        reasons = [one["reason"] for one in (await answer(way.databases, "events", "parked", "list"))["parked"]]
+        for said in ("'VectorPraised' is unknown", "VectorUpdated has schema version 7", "'ship' is unknown"):
+            assert sum(said in reason for reason in reasons) == 1, reasons
+
+        async def shown() -> bool:
+            return await metric(projector, "aindusdb_projector_parked_events") == len(faults | followers)
+
+        await until(shown, "the metric does not show them")
+        assert (await read_status(way.databases.events_dsn, way.databases.read_dsn)).parked_events == 5
+        assert (await projector.get("/ready")).status_code == 200
+        for fault in sorted(faults):
+            await answer(
+                way.databases, "events", "parked", "skip", str(fault), "--reason", "unknown", "--by", "grace",
+                AINDUSDB_EVENTS_DSN=way.databases.events_dsn,
+            )  # fmt: skip
+        await until(projection.caught_up, "the projector did not catch up")
+        assert await projection.stored() == await projection.expected(without=faults)
+        assert await projection.parked() == {}
+    await empty(projection.read)
+    async with way.relay(), way.projector():
+        await until(projection.caught_up, "the projector did not catch up")
+        assert await projection.stored() == await projection.expected(without=faults)
+        assert await projection.parked() == {}
 
 
 async def test_a_record_lost_in_the_middle_is_filled_from_the_log(
