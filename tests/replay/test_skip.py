@@ -14,6 +14,7 @@ from events_schema.embedding import EmbeddingSpec
 from events_schema.streams import vector_stream
 from events_schema.vectors import VectorCreated
 from projector import rebuild
+from projector.errors import RebuildFailedError
 from projector.parking import FOLLOWS
 from shared.event_log import read_events_at
 from tests.projector.log_writer import LogWriter, NewCollection, embedding
@@ -180,6 +181,45 @@ async def test_a_decision_whose_author_was_cut_off_is_seen_through(projection: P
     async with running_consumer(settings), running_upkeep(settings):
         await until(seen_through, "nobody saw them through")
     await _assert_passed_over(projection, {praised, held})
+
+
+async def test_a_decision_about_what_waits_for_another_event_leaves_the_rest_waiting(
+    projection: Projection, log: LogWriter
+) -> None:
+    """As where another read model decided, which could apply what this one cannot."""
+    articles = await log.create_collection()
+    await log.create(articles, "a")
+    praised = await _praised(log, articles, "a")
+    second = await log.update(articles, "a", content="second")
+    third = await log.update(articles, "a", metadata={"n": 3})
+    await projection.catch_up()
+    [event] = await read_events_at(log.connection, [second])
+    await record_skip(log.connection, SkipEvent(event, "why"), EventMetadata(actor="grace", request_id="r"))
+    settings = projector_settings(projection.databases)
+
+    async def forgotten() -> bool:
+        return second not in await projection.parked()
+
+    async with running_consumer(settings), running_upkeep(settings):
+        await until(forgotten, "it is still parked")
+    assert set(await projection.parked()) == {praised, third}
+    assert await projection.stored() == await projection.expected(without={praised, second, third})
+    assert (await _skip(projection, praised))["applied"] == 1
+    await _assert_passed_over(projection, {praised, second})
+
+
+async def test_a_vector_that_stands_in_the_way_is_named_also_when_later_events_of_it_are_parked(
+    projection: Projection, log: LogWriter
+) -> None:
+    articles = await log.create_collection(metric="l2")
+    await log.create(articles, "zero", (0, 0, 0, 0))
+    await _praised(log, articles, "zero")
+    await projection.catch_up()
+    async with replaying(projection) as replay:
+        made = await rebuild.begin(replay, articles.collection_id, shape_of(articles), automatic=False)
+        made = await rebuild.build(replay, made)
+        with pytest.raises(RebuildFailedError, match="'zero' stands in the way"):
+            await rebuild.index(replay, made)
 
 
 async def test_what_waited_for_a_collection_goes_on_except_what_is_at_fault_itself(
