@@ -51,6 +51,7 @@ FAULTS: dict[str, tuple[Plant, dict[str, int]]] = {
         {"embedding": 1},
     ),
     "altered time": (_statement("UPDATE {records} SET created_at = now() WHERE id = 'v1'"), {"timestamps": 1}),
+    "another instant": (_statement("UPDATE {records} SET expires_at = now() WHERE id = 'v1'"), {"timestamps": 1}),
 }
 
 
