@@ -93,9 +93,7 @@ def register(events: typer.Typer) -> None:
             print_json({"applied": retried.applied, "left": retried.left, **fault})
         else:
             typer.echo(f"{retried.applied:,} events applied, {retried.left:,} are parked still")
-        if retried.left:
-            say(f"Position {retried.position}: {retried.reason}")
-            raise typer.Exit(DIFFERENT_EXIT_CODE)
+        _end_if_any_is_left(retried)
 
     @group.command("skip")
     def skip_(
@@ -126,9 +124,7 @@ def register(events: typer.Typer) -> None:
             print_json({"decided_at": decided_at, "applied": retried.applied, "left": retried.left, **fault})
         else:
             typer.echo(f"Passed over by the decision at position {decided_at}; {retried.applied:,} events applied")
-        if retried.left:
-            say(f"{retried.left:,} are parked still. Position {retried.position}: {retried.reason}")
-            raise typer.Exit(DIFFERENT_EXIT_CODE)
+        _end_if_any_is_left(retried)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +132,16 @@ class _Decision:
     position: int
     reason: str
     by: str
+
+
+def _end_if_any_is_left(retried: Retried) -> None:
+    if not retried.left:
+        return
+    why = "they wait for another event"
+    if retried.position is not None:
+        why = f"position {retried.position}: {retried.reason}"
+    say(f"{retried.left:,} are parked still; {why}")
+    raise typer.Exit(DIFFERENT_EXIT_CODE)
 
 
 def _text(text: str, option: str) -> str:

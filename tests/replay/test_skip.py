@@ -243,6 +243,24 @@ async def test_what_waited_for_a_collection_goes_on_except_what_is_at_fault_itse
     assert (await answer(projection.databases, "verify"))["ok"]
 
 
+async def test_what_comes_after_a_parked_event_of_the_collection_waits_for_that_one(
+    projection: Projection, log: LogWriter
+) -> None:
+    articles = await log.create_collection()
+    await log.create(articles, "a")
+    praised = await _praised(log, articles, "a")
+    await log.update(articles, "a", content="waits for the vector's")
+    held = await log.append(articles.collection_id, articles.stream, "collection", "CollectionPraised", {})
+    both = await log.update(articles, "a", content="waits for both")
+    await projection.catch_up()
+    done = await _skip(projection, praised, exit_code=3)
+    assert (done["applied"], done["left"]) == (1, 1)
+    assert set(await projection.parked()) == {held, both}
+    assert await projection.stored() == await projection.expected(without={praised, held, both})
+    assert (await _skip(projection, held))["applied"] == 1
+    await _assert_passed_over(projection, {praised, held})
+
+
 async def test_a_collection_whose_creation_is_passed_over_is_passed_over_whole(
     projection: Projection, log: LogWriter
 ) -> None:
