@@ -46,7 +46,12 @@ def create_app(settings: CommandSettings, registry: CollectorRegistry) -> FastAP
     notifier = AppendNotifier(settings)
     bus = CommandBus(settings, notifier, registry)
     expiring = Expiring(bus, settings.expiry_interval_seconds, registry)
-    backpressure = Backpressure(settings.projection_lag_max_seconds, settings.projection_lag_interval_seconds, registry)
+    backpressure = Backpressure(
+        settings.projection_lag_max_seconds,
+        settings.projection_lag_min_events,
+        settings.projection_lag_interval_seconds,
+        registry,
+    )
     table = EmbeddingTable(
         lambda: holder["events"],
         max_age=timedelta(days=settings.embedding_table_days),

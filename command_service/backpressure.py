@@ -40,14 +40,16 @@ class ProjectionLagError(Exception):
 
 
 class Backpressure:
-    """`max_seconds`: beyond it writers are slowed; 0: never. While it is not known how far the projection is, because a
-    database is away or the read model belongs to another log, nobody is."""
+    """`max_seconds`: beyond it writers wait, if at least `min_events` wait; 0: never. While it is not known how far
+    the projection is, because a database is away or the read model belongs to another log, nobody is."""
 
-    def __init__(self, max_seconds: float, poll_interval_seconds: float, registry: CollectorRegistry) -> None:
+    def __init__(
+        self, max_seconds: float, min_events: int, poll_interval_seconds: float, registry: CollectorRegistry
+    ) -> None:
         self._max_seconds = max_seconds
         self._poll_interval_seconds = poll_interval_seconds
         self._pace = Pace()
-        self._slowing = Slowing(max_seconds)
+        self._slowing = Slowing(max_seconds, min_events)
         self._backlog = 0
         self._behind_seconds = 0.0
         self._turn = asyncio.Lock()
@@ -104,7 +106,7 @@ class Backpressure:
         behind = None if reading is None else self._pace.seconds_for(reading.backlog)
         self._behind_seconds = behind or 0.0
         was_on = self._slowing.is_on
-        self._slowing.judge(behind)
+        self._slowing.judge(self._backlog, behind)
         if self._slowing.is_on != was_on:
             _log.warning(
                 "writes are refused: the projection lags" if self._slowing.is_on else "writes are taken again",

@@ -74,18 +74,20 @@ class Pace:
 
 class Slowing:
     """Writers wait from the moment on at which the projection has long needed more than `max_seconds` for what is
-    there, until it has come some way down."""
+    there, until it has come some way down. For fewer than `min_events` nobody does: a projection that was just started
+    again has hardly moved, and what it seems to need for a few events says nothing."""
 
-    def __init__(self, max_seconds: float) -> None:
+    def __init__(self, max_seconds: float, min_events: int) -> None:
         self._max_seconds = max_seconds
+        self._min_events = min_events
         self._beyond = 0
         self.is_on = False
         self.wait_seconds = 0
         """How long a writer that is refused now is to wait."""
 
-    def judge(self, behind_seconds: float | None) -> None:
+    def judge(self, backlog: int, behind_seconds: float | None) -> None:
         """None: it is not known, and nobody waits for it."""
-        behind = behind_seconds or 0.0
+        behind = behind_seconds or 0.0 if backlog >= self._min_events else 0.0
         self._beyond = self._beyond + 1 if behind > self._max_seconds else 0
         goes_on_at = _GOES_ON_AT * self._max_seconds
         self.is_on = behind > goes_on_at if self.is_on else self._beyond >= _IN_A_ROW

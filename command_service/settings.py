@@ -20,6 +20,8 @@ class CommandSettings(EmbeddingSettings, HttpSettings):
     projection_lag_max_seconds: float = Field(default=300.0, ge=0)
     """Writes of vectors are refused with 429 while the projection would need longer than this for what waits for it; 0:
     never. It needs `read_dsn`."""
+    projection_lag_min_events: int = Field(default=20_000, ge=0)
+    """While fewer events wait than this, no write is refused for them, however slow the projection seems to be."""
     projection_lag_interval_seconds: float = Field(default=2.0, gt=0)
     """How often it is looked how far the projection is."""
     expiry_interval_seconds: float = Field(default=5.0, gt=0)

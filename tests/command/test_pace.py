@@ -46,28 +46,40 @@ def test_what_was_long_ago_is_forgotten() -> None:
 
 
 def test_writers_wait_when_the_lag_lasts_and_go_on_when_it_is_some_way_down() -> None:
-    slowing = Slowing(100)
+    slowing = Slowing(100, 10)
     on = []
     for behind in (101, 101, 99, 101, 101, 120, 99, 91, 90, 95, 101):
-        slowing.judge(behind)
+        slowing.judge(10, behind)
         on.append(slowing.is_on)
     assert on == [False] * 5 + [True] * 3 + [False] * 3
 
 
 def test_what_is_not_known_holds_nobody_up() -> None:
-    slowing = Slowing(100)
+    slowing = Slowing(100, 10)
     for _ in range(3):
-        slowing.judge(500)
+        slowing.judge(10, 500)
     assert slowing.is_on
-    slowing.judge(None)
+    slowing.judge(10, None)
+    assert not slowing.is_on
+
+
+def test_nobody_waits_for_a_few_events_however_slow_the_projection_seems() -> None:
+    slowing = Slowing(100, 20)
+    for _ in range(5):
+        slowing.judge(19, 10_000)
+        assert not slowing.is_on
+    for _ in range(3):
+        slowing.judge(20, 10_000)
+    assert slowing.is_on
+    slowing.judge(19, 10_000)
     assert not slowing.is_on
 
 
 @given(st.lists(st.one_of(st.none(), st.floats(0, 10**9)), max_size=30), st.floats(0.01, 10**6))
 def test_a_wait_is_short_enough_to_be_waited_and_long_enough_to_help(behind: list[float | None], limit: float) -> None:
-    slowing = Slowing(limit)
+    slowing = Slowing(limit, 10)
     for one in behind:
-        slowing.judge(one)
+        slowing.judge(10, one)
         if slowing.is_on:
             assert one is not None
             assert one > 0.9 * limit

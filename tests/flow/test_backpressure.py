@@ -30,7 +30,7 @@ async def test_writes_are_slowed_while_the_projection_lags_and_no_import_fails(
         connected(databases.read_dsn) as read,
         running_command_service(
             databases, read_dsn=databases.read_reader_dsn, projection_lag_max_seconds=0.1,
-            projection_lag_interval_seconds=0.02,
+            projection_lag_min_events=10, projection_lag_interval_seconds=0.02,
         ) as service,
     ):  # fmt: skip
         projection = Projection(databases, log, read)
@@ -81,7 +81,7 @@ async def test_writes_are_slowed_while_the_projection_lags_and_no_import_fails(
 async def test_nobody_waits_for_a_projection_of_which_nothing_is_known(database_factory: DatabaseFactory) -> None:
     async with database_factory.pair() as databases, running_command_service(
         databases, read_dsn="postgresql://nobody@127.0.0.1:1/nowhere", projection_lag_max_seconds=0.001,
-        projection_lag_interval_seconds=0.01,
+        projection_lag_min_events=0, projection_lag_interval_seconds=0.01,
     ) as service:  # fmt: skip
         await service.post("/api/v1/collections", json={"name": "articles", "dimension": 2})
         for number in range(10):
