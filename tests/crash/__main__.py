@@ -81,6 +81,7 @@ async def _run(rounds: int, writers: int, seed: int) -> dict[str, object]:
         "rounds": counted,
         "kills": kills,
         "acknowledged": len(load.acknowledged.marks) + load.acknowledged.deletions,
+        "acknowledged_by_filter": len(load.acknowledged.positions),
         "lost": verdict.lost,
         "doubled": verdict.doubled,
         "different": verdict.different,

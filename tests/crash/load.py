@@ -14,13 +14,16 @@ import httpx
 COLLECTION = "/api/v1/collections/crash"
 DIMENSION = 8
 IDS = 400
+BY_FILTER_SHARE = 0.1
 
 
 @dataclass
 class Acknowledged:
-    """What the service promised: by mark (unique to one operation) the vector's id and version."""
+    """What the service promised: by mark (unique to one operation) the vector's id and version, or, of a change by a
+    filter, the vector's id and the event's position."""
 
     marks: dict[str, tuple[str, int]] = field(default_factory=dict)
+    positions: dict[str, tuple[str, int]] = field(default_factory=dict)
     deletions: int = 0
     unknown: set[str] = field(default_factory=set)
     """Marks of operations whose answer never came."""
@@ -58,6 +61,9 @@ class Load:
                 await asyncio.sleep(self._random.random() * 0.01)
 
     async def _one(self, client: httpx.AsyncClient, number: int) -> None:
+        if self._random.random() < BY_FILTER_SHARE:
+            await self._by_filter(client, number)
+            return
         operations = [self._operation(number) for _ in range(1 if self._random.random() < 0.7 else 15)]
         operations = list({operation["id"]: operation for operation in operations}.values())
         marks = {o["id"]: o["metadata"]["mark"] for o in operations if o["op"] != "delete"}
@@ -65,7 +71,7 @@ class Load:
         self.acknowledged.unknown.update(marks.values())
         self.acknowledged.under_way += 1
         try:
-            answer = await self._until_answered(client, operations, headers)
+            answer = await self._until_answered(client, "vectors/batch", {"operations": operations}, headers)
         finally:
             self.acknowledged.under_way -= 1
         if answer is None:
@@ -82,8 +88,26 @@ class Load:
             else:
                 self.acknowledged.marks[marks[result["id"]]] = (result["id"], result["version"])
 
+    async def _by_filter(self, client: httpx.AsyncClient, number: int) -> None:
+        vector_id, mark = f"v{self._random.randrange(IDS)}", str(uuid4())
+        body = {"filter": {"$id": vector_id}, "metadata": {"mark": mark, "writer": number}}
+        self.acknowledged.unknown.add(mark)
+        self.acknowledged.under_way += 1
+        try:
+            answer = await self._until_answered(client, "vectors/patch", body, {"Idempotency-Key": str(uuid4())})
+        finally:
+            self.acknowledged.under_way -= 1
+        if answer is None:
+            return
+        assert answer.status_code == 200, f"unexpected refusal: {answer.text}"
+        self.acknowledged.unknown.discard(mark)
+        self.acknowledged.last_at = time.monotonic()
+        report = answer.json()
+        if report["changed"]:
+            self.acknowledged.positions[mark] = (vector_id, report["last_position"])
+
     async def _until_answered(
-        self, client: httpx.AsyncClient, operations: list[dict[str, Any]], headers: dict[str, str]
+        self, client: httpx.AsyncClient, path: str, body: dict[str, Any], headers: dict[str, str]
     ) -> httpx.Response | None:
         """Repeats the request under its key. None when the load stops before an answer comes."""
         given_up_at = float("inf")
@@ -91,9 +115,7 @@ class Load:
             if self._stopping.is_set():
                 given_up_at = min(given_up_at, time.monotonic() + 60)
             try:
-                answer = await client.post(
-                    f"{COLLECTION}/vectors/batch", json={"operations": operations}, headers=headers
-                )
+                answer = await client.post(f"{COLLECTION}/{path}", json=body, headers=headers)
             except httpx.TransportError:
                 await asyncio.sleep(0.05)
                 continue

@@ -47,7 +47,13 @@ async def verify(events_dsn: str, read_dsn: str, acknowledged: Acknowledged) -> 
             for event in log
             if "mark" in event.event_data.get("metadata", {})
         }
+        positions = {
+            event.event_data["metadata"]["mark"]: (event.event_data["id"], event.position)
+            for event in log
+            if "mark" in event.event_data.get("metadata", {})
+        }
         lost = sum(recorded.get(mark) != promised for mark, promised in acknowledged.marks.items())
+        lost += sum(positions.get(mark) != promised for mark, promised in acknowledged.positions.items())
         doubled = sum(times - 1 for times in marks.values())
         different = await _differences(read, log)
     finally:
