@@ -65,6 +65,10 @@ _MAX_ROUNDS = 100
 _PAUSE_SECONDS = 0.5
 _MAX_PROMOTIONS = 6
 
+# Rows and position are lost together or not at all, so nobody waits until the disk has them; the promotion does. It may
+# fold, too, and what is set locally would outlive its savepoint.
+_COMMIT_SOON = "SET LOCAL synchronous_commit TO off"
+
 _log = structlog.get_logger("rebuild")
 
 
@@ -333,6 +337,8 @@ async def _write(
     """The rows and how far they reach, in one transaction."""
     connection = replay.connection
     async with connection.transaction():
+        if generation.state == "building":
+            await connection.execute(_COMMIT_SOON)
         after = await move_generation(connection, generation, moved(generation.checkpoints, targets, batch.events))
         applied = await without_parked(connection, replay.log, batch.within)
         load = batch.load

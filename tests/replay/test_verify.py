@@ -89,6 +89,12 @@ async def test_every_kind_of_fault_is_found_and_repaired(projection: Projection,
         assert (found["repaired"], found["differing"]) == (sum(kinds.values()), {}), name
         assert await projection.read.fetchval("SELECT revision FROM collection_state") != revision
         assert await projection.stored() == expected, name
+    await FAULTS["extra row"][0](projection, active)
+    # Whether the one that is drawn differs or not, all are counted.
+    said = await answer(databases, "verify", "--sample", "1", exit_code=3)
+    [found] = said["collections"][0]["generations"]
+    assert (found["vectors"], found["expected_vectors"]) == (25, 24)
+    await projection.read.execute(f"DELETE FROM {active.records} WHERE id = 'x'")
     for plant, _ in FAULTS.values():
         await plant(projection, active)
     said = await answer(databases, "verify", "--sample", "1000", exit_code=3)
