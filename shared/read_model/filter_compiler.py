@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from decimal import Decimal
@@ -73,6 +74,9 @@ _KEY_TYPES: dict[MetadataIndexType, TypeEngine[Any]] = {
     "boolean": INTEGER(),
     "date": _INSTANT,
 }
+
+_LITERALLY = re.compile(r"(?:\\.|[^%_\\])*", re.DOTALL)
+_GREATEST = "\U0010ffff"
 
 _Leaf = IsOneOf | Compares | Exists | IsLike
 
@@ -233,9 +237,31 @@ def _key_matches(key: Expression, parsed: _Leaf, index: MetadataIndex) -> Condit
                 return and_(compared, key < literal_column(index.unclear))
             return and_(compared, key >= literal_column(index.least))
         case IsLike():
-            return key.like(_bound(parsed.pattern, TEXT()))
+            # PostgreSQL finds the beginning by itself only if it knows the pattern when it plans.
+            beginning = _beginning(parsed.pattern)
+            return and_(
+                key >= _bound(beginning, key_type),
+                key < _bound(_beyond(beginning), key_type),
+                key.like(_bound(parsed.pattern, key_type)),
+            )
         case Exists():
             raise AssertionError("no index answers whether a field is there")
+
+
+def _beginning(pattern: str) -> str:
+    """What every text begins with that matches, up to the first wildcard."""
+    found = _LITERALLY.match(pattern)
+    assert found is not None
+    return re.sub(r"\\(.)", r"\1", found[0], flags=re.DOTALL)
+
+
+def _beyond(beginning: str) -> str:
+    """A text above all that begin so. In order of code points, of which surrogates are none."""
+    stem = beginning.rstrip(_GREATEST)
+    if not stem:
+        return _GREATEST * (len(beginning) + 1)
+    last = ord(stem[-1]) + 1
+    return stem[:-1] + chr(0xE000 if last == 0xD800 else last)
 
 
 def _as_key(value: Value, index: MetadataIndex) -> Any:

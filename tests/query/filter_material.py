@@ -28,7 +28,8 @@ PATHS: Paths = {
 _NUMBERS = (0, 1, 1.0, -1, 2.5, 10, -0.0, 1e-7, 1e300, 2**53 + 1, float(2**53), 2**63 - 1, -(2**63), 9.1e18 + 1024,
             9100000000000001024)  # fmt: skip
 _STRINGS = ("", "a", "A", "ab", "aB", "a%b", "a_b", "a\\b", "a\nb", "É", "é", "1", "0", "true", "null", "'", '"',
-            "%", "_", "\\", "$1", "日本", "\U0001f600", "\U0010ffff", "x" * 257, ".*", "(a")  # fmt: skip
+            "%", "_", "\\", "$1", "日本", "\U0001f600", "\U0010ffff", "\U0010ffffa", "x" * 256, "x" * 257, ".*",
+            "(a")  # fmt: skip
 SCALARS = (None, True, False, *_NUMBERS, *_STRINGS, *DATES)
 INSTANTS = sorted({instant for instant in DATES.values() if instant is not None and 1900 < instant.year < 9999})
 

@@ -14,6 +14,7 @@ import pytest_asyncio
 
 from events_schema.collections import IndexSpec, MetadataIndexSpec
 from projector.retirement import drop_retired_tables
+from query_service.polls import take_poll
 from shared.read_model.index_states import read_not_ready
 from shared.read_model.metadata_indexes import index_of
 from shared.read_model.tables import records_table
@@ -215,6 +216,8 @@ async def test_a_collection_says_what_has_become_of_its_indexes_over_metadata(
             return answer["count"], answer["exact"]
 
         await until(lambda: says("building"), "nobody says that it is to be made")
+        before = await take_poll(projection.read, None, 5)
+        assert before.catalogue.by_id[articles.collection_id].metadata_indexes == {}
         assert [one.state for one in await read_not_ready(projection.read, 5)] == ["building"]
         async with running_upkeep(chosen):
             await until(lambda: says("failed"), "nobody says that it failed")
@@ -226,4 +229,7 @@ async def test_a_collection_says_what_has_become_of_its_indexes_over_metadata(
             await until(lambda: says("ready"), "nobody says that it is there")
             assert ((await says("ready")) or {})["reason"] is None
         assert await read_not_ready(projection.read, 5) == []
+        # Those who polled before learn of it.
+        after = await take_poll(projection.read, before, 5)
+        assert list(after.catalogue.by_id[articles.collection_id].metadata_indexes.values()) == [index_of(price)]
         assert await count() == (10, True)

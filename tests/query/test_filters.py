@@ -100,6 +100,9 @@ async def by_index(databases: Databases, read_model: ReadModel) -> AsyncIterator
 
 @given(turn=st.integers(0, _TURNS - 1), document=material.conditions())
 @example(turn=0, document={"id": {"$in": [9.1e18 + 1024, 9100000000000001024, *range(9)]}})  # equal only to Python
+@example(turn=1, document={"id": {"$like": "\U0010ffff%"}})
+@example(turn=1, document={"id": {"$like": r"a\_b"}})
+@example(turn=1, document={"id": {"$gt": "z"}})  # as a key, a text beyond all other texts
 @example(turn=0, document={"a.b": {"$contains": ["a", None]}})
 @example(turn=0, document={"id": {"$like": "a_b%"}})
 @example(turn=0, document={"$id": {"$ilike": "R0%"}})
