@@ -7,7 +7,7 @@ last of these events that it holds up to the next one, also for those that it wa
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -68,7 +68,8 @@ class AsOf:
         fitting = [one for one in there if stretch.first <= one.moment.position <= stretch.last]
         if not fitting:
             raise SnapshotNotFoundError(collection.name, None, stretch.position)
-        return min(fitting, key=lambda one: one.state != "ready")
+        found = min(fitting, key=lambda one: one.state != "ready")
+        return replace(found, moment=replace(found.moment, time=stretch.time))
 
     async def stretch(self, collection: LiveCollection) -> Stretch:
         """Where in the log the moment lies, which is none of a snapshot's name.

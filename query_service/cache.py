@@ -63,6 +63,7 @@ def entry_key(log_id: UUID, collection: LiveCollection, query: bytes) -> bytes:
         collection.generation.to_bytes(8),
         collection.revision.bytes,
         repr(collection.retention_seconds).encode(),
+        b"" if collection.past is None else collection.past.time.isoformat().encode(),
         query,
     ):
         digest.update(len(part).to_bytes(4))

@@ -42,7 +42,8 @@ class Declared:
 
 @dataclass(frozen=True, slots=True)
 class PastMoment:
-    """What a snapshot is of: the collection as it was at `position`, whose event is of `time`."""
+    """What a snapshot is of: the collection once everything up to `position` had happened. `time` is that of the event
+    there, or a later one that was asked for; by it vectors have expired or have not."""
 
     snapshot: str
     position: int

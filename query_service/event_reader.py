@@ -82,6 +82,7 @@ ORDER BY m.position
 _STRETCH = f"""
 WITH log_end AS ({_END})
 SELECT l.head, l.log_id, $2::bigint AS position, clock_timestamp() < $3::timestamptz AS is_to_come,
+       coalesce($3, (SELECT timestamp FROM events WHERE position = $2), clock_timestamp()) AS time,
        (SELECT position FROM events WHERE collection_id = $1 ORDER BY position LIMIT 1) AS created,
        (SELECT position FROM events WHERE collection_id = $1 AND aggregate_type = 'vector' AND position <= $2
         ORDER BY position DESC LIMIT 1) AS last_change,
@@ -118,10 +119,12 @@ class LogWindow:
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """The positions from `first` to `last` at which a collection held the same as at `position`. `created` is its first
-    event's, None if the log has none; `is_to_come`: the log has not got there."""
+    """The positions from `first` to `last` at which a collection held the same as at `position`. `time` is what was
+    asked for, or that of the event there. `created` is the position of the collection's first event, None if there is
+    none; `is_to_come`: the log has not got there."""
 
     position: int
+    time: datetime
     first: int
     last: int
     created: int | None
@@ -188,6 +191,7 @@ class EventReader:
         head: int = row["head"]
         return Stretch(
             position,
+            row["time"],
             first=row["last_change"] or row["created"] or 0,
             last=row["next_change"] - 1 if row["next_change"] else head,
             created=row["created"],

@@ -15,7 +15,7 @@ from events_schema.streams import vector_stream
 from events_schema.upcasters import UnreadableEventError
 from events_schema.vectors import VectorCreated, VectorDeleted, VectorUpdated
 from query_service.errors import ProjectionParkedError, VectorNotFoundError, VersionNotFoundError
-from query_service.event_reader import EventReader
+from query_service.event_reader import EventReader, Stretch
 from query_service.parts import Include
 from shared.freshness import Demand
 from shared.past_vectors import CHUNK_EVENTS, BackwardFold, PastState
@@ -55,19 +55,22 @@ async def past_vector(
 
 
 async def vector_at(
-    events: EventReader, tenant: str, collection_id: UUID, vector_id: str, position: int, demand: Demand
+    events: EventReader, tenant: str, collection_id: UUID, vector_id: str, moment: Stretch, demand: Demand
 ) -> Reading[PastState]:
-    """As it was once everything up to a position of the log had happened.
+    """As it was at a moment of the log.
 
     Raises:
-        VectorNotFoundError: it was not created by then.
+        VectorNotFoundError: it was not created by then, or had expired.
         VersionNotFoundError: it was deleted then.
         NotFreshEnoughError, ForeignTokenError, EventLogUnavailableError
     """
-    version = await events.version_at(vector_stream(collection_id, vector_id), tenant, position, demand)
+    version = await events.version_at(vector_stream(collection_id, vector_id), tenant, moment.position, demand)
     if version is None:
-        raise VectorNotFoundError(vector_id, position)
-    return await past_vector(events, tenant, collection_id, vector_id, version, demand)
+        raise VectorNotFoundError(vector_id, moment.position)
+    reading = await past_vector(events, tenant, collection_id, vector_id, version, demand)
+    if reading.found.expires_at is not None and reading.found.expires_at <= moment.time:
+        raise VectorNotFoundError(vector_id, moment.position)
+    return reading
 
 
 async def _check_version(

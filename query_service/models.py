@@ -535,7 +535,7 @@ class AsOfAnswer(BaseModel):
     """Which moment of the past it is."""
 
     position: int = Field(description="The collection is as it was once all events up to here had happened.")
-    time: datetime | None = Field(default=None, description="Of the event there.")
+    time: datetime = Field(description="Of the event there, or what was asked for; by it vectors have expired or not.")
     snapshot: str | None = Field(default=None, description="Which snapshot answered; none is needed for one vector.")
 
 

@@ -109,9 +109,9 @@ def vector_router(prefix: str, *, named: bool) -> APIRouter:
         elif moment is not None and moment.snapshot is None:
             # The log itself has it, of any moment, and no snapshot is needed.
             collection = await service.collection(target, demand)
-            position = (await AsOf(service.events, moment, demand).stretch(collection)).position
-            past = await vector_at(service.events, tenant, collection.collection_id, vector_id, position, demand)
-            as_of = {"collection": collection.name, "as_of": {"position": position}}
+            stretch = await AsOf(service.events, moment, demand).stretch(collection)
+            past = await vector_at(service.events, tenant, collection.collection_id, vector_id, stretch, demand)
+            as_of = {"collection": collection.name, "as_of": {"position": stretch.position, "time": stretch.time}}
         if past is not None:
             freshness = service.freshness(past.snapshot, began, parked=0)
             document = {**past_document(past.found, include), **as_of, "freshness": freshness}

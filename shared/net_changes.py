@@ -48,7 +48,8 @@ _DIFFERING_PARTS = f"""
 SELECT v.aggregate_id, array_agg(p.shown ORDER BY p.shown) AS parts
 FROM unnest($1::uuid[], $2::int[], $3::int[]) AS v(aggregate_id, before, after)
 CROSS JOIN (
-    VALUES ('content', 'content', 'null'::jsonb), ('embeddings', 'embedding', '[]'), ('metadata', 'metadata', '{{}}')
+    VALUES ('content', 'content', 'null'::jsonb), ('embeddings', 'embedding', '[]'),
+           ('expires_at', 'expires_at', 'null'), ('metadata', 'metadata', '{{}}')
 ) AS p(name, shown, empty)
 CROSS JOIN LATERAL ({_VALUE.format(at="before")}) AS old
 CROSS JOIN LATERAL ({_VALUE.format(at="after")}) AS new
@@ -61,8 +62,9 @@ Kind = Literal["created", "updated", "deleted"]
 
 @dataclass(frozen=True, slots=True)
 class NetChange:
-    """`parts` of an update: content, embedding, metadata, those that differ in the end. `before` and `after` are the
-    vector's versions, None where it was not there. `position` and `time` are those of its last event in between."""
+    """`parts` of an update: those of content, embedding, expires_at and metadata that differ in the end. `before` and
+    `after` are the vector's versions, None where it was not there. `position` and `time` are those of its last event in
+    between."""
 
     kind: Kind
     id: str

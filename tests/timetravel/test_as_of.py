@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import AsyncExitStack
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -24,7 +25,7 @@ from tests.timetravel.conftest import API, Past
 _ALL = ["content", "metadata", "embedding"]
 
 
-@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=steps_of_a_history, picked=st.lists(st.integers(0, 99), min_size=1, max_size=4))
 async def test_a_read_as_of_any_position_is_the_fold_of_the_log_up_to_there(
     past: Past, steps: list[Step], picked: list[int]
@@ -84,6 +85,7 @@ async def _articles(past: Past, name: str) -> tuple[NewCollection, int]:
     collection = await past.log.create_collection(name)
     await past.log.create(collection, "a", (1, 0, 0, 0), "first", {"lang": "en"})
     position = await past.log.create(collection, "b", (0, 1, 0, 0), "second", {"lang": "de"})
+    await past.log.create_collection(f"{name}-beside")
     await past.log.update(collection, "a", content="changed", metadata={"lang": "de"})
     await past.log.delete(collection, "b")
     await past.log.create(collection, "c", (0, 0, 1, 0), "third", {"lang": "en"})
@@ -114,6 +116,9 @@ async def test_every_way_to_ask_takes_a_moment_and_says_which_snapshot_answered(
     assert (await past.found("ways", "count", as_of=moment))["as_of"] == search["as_of"]
     explained = await past.found("ways", "search", explain=True, **query, **asked)
     assert explained["explain"]["generation"] == made["collections"][0]["generation"]
+    # What happens to others changes nothing; the next event of a vector does.
+    assert (await past.found("ways", "count", as_of={"position": position + 1}))["as_of"]["snapshot"] == "release-1"
+    assert (await past.asked("ways", "count", as_of={"position": position + 2})).status_code == 404
     assert "as_of" not in await past.found("ways", "search", **query)
 
     page = await past.found("ways", "scroll", as_of=moment, limit=1)
@@ -146,6 +151,35 @@ async def test_kept_answers_of_the_past_and_of_the_present_are_never_mixed(past:
     await past.projection.catch_up()
     assert await contents(then) == (["first", "second"], True)  # what is past stays
     assert await contents(now) == (["again", "third"], False)
+
+
+async def test_what_expires_is_there_until_the_moment_that_is_asked_for(past: Past) -> None:
+    collection = await past.log.create_collection("expiring")
+    position = await past.log.create(collection, "a", content="brief")
+    created: datetime = await past.log.connection.fetchval("SELECT timestamp FROM events WHERE position = $1", position)
+    instant = created + timedelta(milliseconds=300)
+    position = await past.log.update(collection, "a", expires_at=instant)
+    updated: datetime = await past.log.connection.fetchval("SELECT timestamp FROM events WHERE position = $1", position)
+    await past.projection.catch_up()
+    await past.build("expiring", [position - 1, position])
+    later = max(instant, updated)
+
+    async def is_past() -> bool:
+        over: bool = await past.log.connection.fetchval("SELECT clock_timestamp() > $1", later)
+        return over
+
+    await until(is_past, "time stands still")
+    for moment, there in (
+        ({"position": position - 1}, True),
+        ({"position": position}, updated < instant),
+        ({"time": created.isoformat()}, True),
+        ({"time": later.isoformat()}, False),
+    ):
+        for _ in range(2):  # the second one is kept
+            counted = await past.found("expiring", "count", as_of=moment)
+            assert counted["count"] == int(there), moment
+        one = await past.got("expiring/vectors/a", as_of=json.dumps(moment))
+        assert one.status_code == (200 if there else 404), moment
 
 
 async def test_a_moment_that_no_snapshot_holds_is_refused_with_what_to_do(past: Past) -> None:

@@ -18,7 +18,7 @@ from tests.projector.read_model import CollectionRow, fold, read_log
 from tests.replay.commanding import answer, refusal, run
 from tests.timetravel.conftest import Past
 
-_PARTS = ("content", "embedding", "metadata")
+_PARTS = ("content", "embedding", "expires_at", "metadata")
 
 
 def _difference(before: CollectionRow | None, after: CollectionRow | None) -> dict[str, tuple[Any, ...]]:
