@@ -1,4 +1,5 @@
-"""How much the write path acknowledges: single writes, batches, and single writes beside a bulk import."""
+"""How much the write path acknowledges: single writes, batches, and single writes beside a bulk import, while the
+indexes over what was imported before are made and when nothing else is done."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from benchmarks.figures import Target, arguments, conclude, percentiles_ms, say
 from benchmarks.lean_http import Connection, Load, request, request_of_bytes
-from benchmarks.loading import new_collection
+from benchmarks.loading import new_collection, wait_until_indexed
 from benchmarks.stack import Stack, stack
 from events_schema.embedding import Float32Array, encode
 
@@ -70,18 +71,23 @@ async def _measure(running: Stack, singles: int, batches: int) -> dict[str, obje
         figures |= percentiles_ms(load.seconds, f"batch_{name}")
         figures[f"backlog_events_after_batch_{name}"] = running.backlog_events()
 
-    say("single writes beside a bulk import")
-    beside, bulk = await _singles_beside_bulk(running, vectors, batches)
-    refused += _refusals(beside) + _refusals(bulk)
-    figures |= percentiles_ms(beside.seconds, "singles_beside_bulk")
-    figures["bulk_beside_singles_events_per_second"] = round(BATCH * len(bulk.seconds) / bulk.elapsed_seconds)
+    for name, beside_what in (("bulk_and_indexing", "a bulk import and index builds"), ("bulk", "a bulk import")):
+        if name == "bulk":
+            wait_until_indexed(running, path.split("/")[4])
+        say(f"single writes beside {beside_what}")
+        path = vectors_path(running)
+        beside, bulk = await _singles_beside_bulk(running, path, vectors, batches)
+        refused += _refusals(beside) + _refusals(bulk)
+        figures |= percentiles_ms(beside.seconds, f"singles_beside_{name}")
+        rate = BATCH * len(bulk.seconds) / bulk.elapsed_seconds
+        figures[f"{name}_beside_singles_events_per_second"] = round(rate)
     figures["refused"] = refused
     return figures
 
 
-async def _singles_beside_bulk(running: Stack, vectors: Float32Array, batches: int) -> tuple[Load, Load]:
+async def _singles_beside_bulk(running: Stack, path: str, vectors: Float32Array, batches: int) -> tuple[Load, Load]:
     """A few connections write one vector after the other for as long as the bulk import lasts."""
-    url, path = running.command_url, vectors_path(running)
+    url = running.command_url
     bodies = [batch_request(url, path, f"bulk-{number}", vectors, as_numbers=False) for number in range(batches)]
     singles = Load()
     connections = [await Connection.open(url) for _ in range(SINGLES_BESIDE_BULK)]
