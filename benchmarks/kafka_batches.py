@@ -20,6 +20,7 @@ import psutil
 
 from benchmarks.figures import Target, arguments, conclude, say
 from benchmarks.lean_http import Load
+from benchmarks.loading import wait_until_indexed
 from benchmarks.stack import Stack, stack
 from benchmarks.write_path import BATCH, BATCH_CONNECTIONS, DIMENSION, batch_request, vectors_path
 from events_schema.embedding import Float32Array
@@ -81,13 +82,14 @@ def _measure(stacks: dict[str, Stack], rounds: int, batches: int) -> dict[str, A
     for number in range(rounds + 1):
         # Each comes first as often as the other.
         for name in sorted(stacks, reverse=bool(number % 2)):
-            load = _acknowledged(stacks[name], vectors, batches)
+            path = vectors_path(stacks[name])
+            load = _acknowledged(stacks[name], path, vectors, batches)
             refused += sum(load.refusals.values())
             rate = BATCH * len(load.seconds) / load.elapsed_seconds
             say(f"{name}: {rate:,.0f} events a second" + ("" if number else ", not counted"))
             if number:
                 rates[name].append(rate)
-            _rest(stacks[name])
+            _rest(stacks[name], path.split("/")[4])
     ratios = [with_kafka / without for with_kafka, without in zip(rates["kafka"], rates["log"], strict=True)]
     return {
         "ratio": round(statistics.median(ratios), 3),
@@ -98,21 +100,21 @@ def _measure(stacks: dict[str, Stack], rounds: int, batches: int) -> dict[str, A
     }
 
 
-def _acknowledged(running: Stack, vectors: Float32Array, batches: int) -> Load:
-    path = vectors_path(running)
+def _acknowledged(running: Stack, path: str, vectors: Float32Array, batches: int) -> Load:
     bodies = [
         batch_request(running.command_url, path, f"v{number}", vectors, as_numbers=False) for number in range(batches)
     ]
     return asyncio.run(Load().run(running.command_url, bodies, BATCH_CONNECTIONS))
 
 
-def _rest(running: Stack) -> None:
-    """Until its read model has caught up, so that the other one has the machine for itself."""
+def _rest(running: Stack, collection: str) -> None:
+    """Until its read model has caught up and is indexed, so that the other one has the machine for itself."""
     deadline = time.monotonic() + CATCH_UP_SECONDS
     while running.backlog_events() != 0:
         if time.monotonic() > deadline:
             raise SystemExit("the read model does not catch up")
         time.sleep(0.5)
+    wait_until_indexed(running, collection)
 
 
 if __name__ == "__main__":
