@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from command_service.pace import Pace, Slowing, Standing
 from shared.event_log import read_head, read_log_id
 from shared.postgres import CONNECTION_LOST, Pool
-from shared.read_model.snapshot import CHECKPOINTS, snapshot_of
+from shared.read_model.snapshot import read_snapshot
 
 _TIMEOUT_SECONDS = 10.0
 
@@ -121,9 +121,7 @@ async def _standing(events: Pool, read: Pool) -> Standing | None:
     """None: nothing was ever projected, or what was is of another log. The read model first, so that the backlog is
     never less than nothing."""
     async with read.acquire() as connection:
-        row = await connection.fetchrow(CHECKPOINTS)
-    assert row is not None
-    snapshot = snapshot_of(row)
+        snapshot = await read_snapshot(connection)
     async with events.acquire() as connection:
         if snapshot.log_id != await read_log_id(connection):
             return None

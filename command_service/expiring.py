@@ -12,7 +12,6 @@ import asyncio
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -27,7 +26,7 @@ from command_service.domain.refusals import RefusalError
 from command_service.outcomes import VectorsOutcome
 from events_schema.base import EventMetadata
 from shared.postgres import CONNECTION_LOST, Connection, Pool
-from shared.read_model.snapshot import CHECKPOINTS
+from shared.read_model.snapshot import read_snapshot
 from shared.read_model.tables import records_table
 
 ACTOR = "expiry"
@@ -70,8 +69,6 @@ WHERE expires_at <= statement_timestamp() AND (expires_at, id) > ($1, $2) ORDER 
 _BY_RETENTION = """
 SELECT id, version FROM {records} WHERE updated_at <= statement_timestamp() - make_interval(secs => $1) LIMIT $2
 """
-
-_LOW = f"SELECT low FROM ({CHECKPOINTS}) c"  # noqa: S608
 
 _PASSES = (
     *CONNECTION_LOST,
@@ -210,7 +207,6 @@ async def _projected(connection: Connection, position: int) -> None:
     """Waits until it is, though not for ever."""
     until = time.monotonic() + _PROJECTION_SECONDS
     while time.monotonic() < until:
-        low: Any = await connection.fetchval(_LOW)
-        if low >= position:
+        if (await read_snapshot(connection)).low >= position:
             return
         await asyncio.sleep(_PAUSE_SECONDS)

@@ -26,7 +26,7 @@ from shared.read_model.conditions import EVERYTHING
 from shared.read_model.expiry import earliest
 from shared.read_model.fields import MetadataField
 from shared.read_model.filter_sql import filter_sql
-from shared.read_model.snapshot import CHECKPOINTS, Reading, one_snapshot, snapshot_of
+from shared.read_model.snapshot import CHECKPOINTS, Reading, one_snapshot, read_snapshot, snapshot_of
 from shared.read_model.tables import DISTANCE_OPERATORS
 
 Value = str | int | float | bool
@@ -129,8 +129,7 @@ class GroupedSearch:
         async with one_snapshot(connection):
             placed = await self._placed(connection, collection)
             if placed is None:
-                row = await connection.fetchrow(CHECKPOINTS)
-                return Reading(snapshot_of(row), None)
+                return Reading(await read_snapshot(connection), None)
             search, origin_expires_at = placed
             members, explanation = await self._members(connection, collection, search)
             rows = await self._with_parts(connection, collection, search, members)

@@ -46,5 +46,10 @@ def one_snapshot(connection: Connection) -> Transaction:
     return connection.transaction(isolation="repeatable_read", readonly=True)
 
 
+async def read_snapshot(connection: Connection) -> Snapshot:
+    """Of this moment, or of the transaction."""
+    return snapshot_of(await connection.fetchrow(CHECKPOINTS))
+
+
 def snapshot_of(row: asyncpg.Record | Any) -> Snapshot:
     return Snapshot(row["low"], row["high"], row["log_id"])

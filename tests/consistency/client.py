@@ -134,20 +134,10 @@ class Client:
         recorder, number = self._recorder, self._recorder.number()
         call = call_of(question, collection.vectors, asked.options(), asked.cursor)
         invoked = time.monotonic()
-        try:
-            status, body = await self._send(asked.server, call, asked.header())
-        except NotSentError:
-            await asyncio.sleep(PAUSE_SECONDS)
+        outcome = await self._answer(call, asked)
+        if outcome is None:
             return None
-        except NotAnsweredError:
-            recorder.sent += 1
-            recorder.counts["unanswered"] += 1
-            return None
-        completed = time.monotonic()
-        recorder.sent += 1
-        if status in _REFUSALS:
-            recorder.counts["refused"] += 1
-            return None
+        status, body, completed = outcome
         name = problem_name(body) if status != 200 else ""
         if status != 200 and name not in collection.refusals:
             recorder.unexpected.append(f"{call.method} {call.path} {call.body}: {status} {name}")
@@ -174,20 +164,10 @@ class Client:
         recorder, number = self._recorder, self._recorder.number()
         call = call_of_batch(questions, collection.vectors, asked.options())
         invoked = time.monotonic()
-        try:
-            status, body = await self._send(asked.server, call, asked.header())
-        except NotSentError:
-            await asyncio.sleep(PAUSE_SECONDS)
+        outcome = await self._answer(call, asked)
+        if outcome is None:
             return None
-        except NotAnsweredError:
-            recorder.sent += 1
-            recorder.counts["unanswered"] += 1
-            return None
-        completed = time.monotonic()
-        recorder.sent += 1
-        if status in _REFUSALS:
-            recorder.counts["refused"] += 1
-            return None
+        status, body, completed = outcome
         if status != 200:
             recorder.unexpected.append(f"{call.method} {call.path} {call.body}: {status} {problem_name(body)}")
             return None
@@ -199,6 +179,24 @@ class Client:
             recorder.reads.append(answered(read, status, {**document, **result}, token.covers))
         return token
 
+    async def _answer(self, call: Call, asked: Asked) -> tuple[int, bytes, float] | None:
+        """The status and body that a read was answered with, and when. None: it was refused, or not answered at all."""
+        recorder = self._recorder
+        try:
+            status, body = await self._send(asked.server, call, asked.header())
+        except NotSentError:
+            await asyncio.sleep(PAUSE_SECONDS)
+            return None
+        except NotAnsweredError:
+            recorder.sent += 1
+            recorder.counts["unanswered"] += 1
+            return None
+        recorder.sent += 1
+        if status in _REFUSALS:
+            recorder.counts["refused"] += 1
+            return None
+        return status, body, time.monotonic()
+
     async def change_matching(
         self, collection: Collection, change: Change, version: int, tokens: Sequence[Token], *, with_key: bool
     ) -> tuple[Write, Token] | None:
@@ -209,17 +207,10 @@ class Client:
         call = call_of_matching(change, version, collection.vectors, asked.options())
         invoked = time.monotonic()
         write = Write(recorder.number(), collection.identity, invoked, math.inf, (change,))
-        try:
-            status, body = await self._outcome(call, with_key=with_key, headers=asked.header())
-        except NotSentError:
+        outcome = await self._settled(write, call, with_key=with_key, headers=asked.header())
+        if outcome is None:
             return None
-        except NotAnsweredError:
-            recorder.sent += 1
-            recorder.counts["unknown"] += 1
-            recorder.writes.append(write)
-            return None
-        completed = time.monotonic()
-        recorder.sent += 1
+        status, body, completed = outcome
         if status != 200:
             recorder.unexpected.append(f"{call.method} {call.path} {call.body}: {status} {problem_name(body)}")
             return None
@@ -262,17 +253,10 @@ class Client:
         """`with_key`: it is repeated under its key until it is answered."""
         recorder, number = self._recorder, self._recorder.number()
         write = Write(number, collection.identity, time.monotonic(), math.inf, tuple(changes), drops=drops)
-        try:
-            status, body = await self._outcome(call, with_key=with_key)
-        except NotSentError:
+        outcome = await self._settled(write, call, with_key=with_key)
+        if outcome is None:
             return None
-        except NotAnsweredError:
-            recorder.sent += 1
-            recorder.counts["unknown"] += 1
-            recorder.writes.append(write)
-            return None
-        completed = time.monotonic()
-        recorder.sent += 1
+        status, body, completed = outcome
         if status in (200, 201):
             document: dict[str, Any] = orjson.loads(body)
             token = self._token(number, document["consistency_token"])
@@ -285,6 +269,24 @@ class Client:
         else:
             recorder.unexpected.append(f"{call.method} {call.path} {call.body}: {status} {name}")
         return None
+
+    async def _settled(
+        self, write: Write, call: Call, *, with_key: bool, headers: str = ""
+    ) -> tuple[int, bytes, float] | None:
+        """The status and body that settle the write, and when. None: nothing was written, or whether it was is unknown;
+        then it is recorded so."""
+        recorder = self._recorder
+        try:
+            status, body = await self._outcome(call, with_key=with_key, headers=headers)
+        except NotSentError:
+            return None
+        except NotAnsweredError:
+            recorder.sent += 1
+            recorder.counts["unknown"] += 1
+            recorder.writes.append(write)
+            return None
+        recorder.sent += 1
+        return status, body, time.monotonic()
 
     async def _outcome(self, call: Call, *, with_key: bool, headers: str = "") -> tuple[int, bytes]:
         """The status and body of an answer that settles it.

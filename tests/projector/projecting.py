@@ -11,6 +11,7 @@ import asyncpg
 from prometheus_client import CollectorRegistry
 
 from projector.announcer import ChangeAnnouncer
+from projector.bulk_loads import BulkLoads
 from projector.consumer import Consumer
 from projector.event_log import EventLog
 from projector.metrics import ProjectorMetrics
@@ -93,10 +94,18 @@ async def running_consumer(
         await asyncio.wait_for(running, PATIENCE_SECONDS)
 
 
+def running_upkeep(settings: ProjectorSettings) -> AbstractAsyncContextManager[None]:
+    return _running(Upkeep(settings), settings)
+
+
+def running_bulk_loads(settings: ProjectorSettings) -> AbstractAsyncContextManager[None]:
+    return _running(BulkLoads(settings), settings)
+
+
 @asynccontextmanager
-async def running_upkeep(settings: ProjectorSettings) -> AsyncIterator[None]:
+async def _running(work: Upkeep | BulkLoads, settings: ProjectorSettings) -> AsyncIterator[None]:
     pool = await create_pool(settings.read_dsn.get_secret_value(), settings, max_size=2)
-    running = asyncio.create_task(Upkeep(settings).run(pool))
+    running = asyncio.create_task(work.run(pool))
     try:
         yield
     finally:

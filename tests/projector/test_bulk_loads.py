@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
 from events_schema.collections import IndexSpec
-from projector.bulk_loads import BulkLoads, is_loading, outrun, set_aside
+from projector.bulk_loads import is_loading, outrun, set_aside
 from projector.claims import claimed
 from projector.event_log import opened_event_log
 from projector.generations import Generation, read_active
 from projector.indexing import index_in_place
 from projector.settings import ProjectorSettings
-from shared.postgres import CONNECTION_LOST, create_pool
+from shared.postgres import CONNECTION_LOST
 from shared.read_model.tables import embeddings_table
 from tests.projector.log_writer import LogWriter, NewCollection
 from tests.projector.mortal import Mortality
-from tests.projector.projecting import Projection, projector_settings, running_consumer, running_upkeep, until
+from tests.projector.projecting import (
+    Projection,
+    projector_settings,
+    running_bulk_loads,
+    running_consumer,
+    running_upkeep,
+    until,
+)
 from tests.query.conftest import running_service as running_query_service
 from tests.servers import connected
 
@@ -30,18 +34,6 @@ _NO_INDEX = IndexSpec(kind="none", m=None, ef_construction=None, lists=None)
 
 def _settings(projection: Projection, **changed: Any) -> ProjectorSettings:
     return projector_settings(projection.databases, **{"bulk_load_min_events": MUCH, **changed})
-
-
-@asynccontextmanager
-async def _running_bulk_loads(settings: ProjectorSettings) -> AsyncIterator[None]:
-    pool = await create_pool(settings.read_dsn.get_secret_value(), settings, max_size=1)
-    running = asyncio.create_task(BulkLoads(settings).run(pool))
-    try:
-        yield
-    finally:
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
-        pool.terminate()
 
 
 async def _active(projection: Projection, collection: NewCollection) -> Generation:
@@ -100,7 +92,7 @@ async def test_a_large_import_is_searched_exactly_until_its_index_is_made_once_i
                EXECUTE FUNCTION count_indexes()"""
         )
         await _many(log, articles, 2 * MUCH)
-        async with _running_bulk_loads(settings), running_upkeep(settings):
+        async with running_bulk_loads(settings), running_upkeep(settings):
             await until(lambda: _gone(projection, articles), "the index was not set aside")
             async with running_consumer(settings):
                 await until(projection.caught_up, "the projector did not catch up")
