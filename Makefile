@@ -45,12 +45,12 @@ up: $(VENV)/.run ## run the product on its embedded servers (PORT=8000), Ctrl-C 
 	@$(BIN)/aindusdb up --port $(PORT)
 
 test: $(VENV)/.dev ## the tests, on real servers, at most 10 minutes (WORKERS=2)
-	@$(BIN)/python -m pytest -m "not long" --numprocesses $(WORKERS) --dist loadfile
+	@$(BIN)/python -m pytest -m "not long" --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test-all: test ## the tests and the long ones
 	@$(BIN)/python -m pytest -m long
 
-test-crash: $(VENV)/.dev ## kill processes and promote standbys under load, ROUNDS times; nothing acknowledged may be lost
+test-crash: $(VENV)/.dev ## kill and promote under load, ROUNDS times, then lose and restore each database; nothing acknowledged may be lost
 	@$(BIN)/python -m tests.crash --rounds $(ROUNDS)
 
 test-consistency: $(VENV)/.dev ## OPERATIONS reads and writes while servers lag and die; no answer may break a promise

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
+from importlib.metadata import version
+from typing import Annotated
 
 import structlog
 import typer
@@ -12,14 +14,29 @@ from aindusdb.commands import data, diff, log, relay, replay, schema, stack, ver
 from aindusdb.local_stack.errors import StackError
 
 
+def _say_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"AindusDB Core {version('aindusdb-core')}")
+        raise typer.Exit
+
+
 def build_app() -> typer.Typer:
     app = typer.Typer(
         name="aindusdb",
-        help="AindusDB Core: an event-sourced vector database on PostgreSQL and pgvector.",
         no_args_is_help=True,
         pretty_exceptions_enable=False,
         add_completion=False,
     )
+
+    @app.callback()
+    def root(
+        _version: Annotated[
+            bool,
+            typer.Option("--version", help="Say which version this is.", callback=_say_version, is_eager=True),
+        ] = False,
+    ) -> None:
+        """AindusDB Core: an event-sourced vector database on PostgreSQL and pgvector."""
+
     stack.register(app)
     data.register(app)
     schema.register(app)

@@ -19,7 +19,7 @@ from benchmarks.figures import Target, arguments, conclude, say
 from benchmarks.lean_http import Load, request_of_bytes
 from benchmarks.loading import BATCH, new_collection, wait_until_indexed, wait_until_searchable
 from benchmarks.recall import DIMENSION, mixture_of_gaussians
-from benchmarks.replay_commands import projector_settings
+from benchmarks.replay_commands import BARE_INDEX_WORKERS, projector_settings
 from benchmarks.stack import Stack, stack
 from events_schema.collections import IndexSpec
 from events_schema.embedding import EmbeddingSpec, Float32Array, encode
@@ -60,8 +60,8 @@ def main() -> int:
 
 
 class _Bare:
-    """The same rows copied from files into the same tables, with the same indexes made afterwards, by the settings that
-    the projector has."""
+    """The same rows copied from files into the same tables, with the same indexes made afterwards, with the memory that
+    the projector has and PostgreSQL's own number of processes."""
 
     def __init__(self, settings: ProjectorSettings, folder: Path, embeddings: Float32Array) -> None:
         self._settings = settings
@@ -84,7 +84,7 @@ class _Bare:
             await create_metadata_index(connection, bare, _PATIENCE_SECONDS)
             memory_mb = min(build_memory_mb(shape, len(self._embeddings), None), settings.index_memory_mb)
             await connection.execute(f"SET maintenance_work_mem = '{max(memory_mb, 64)}MB'")
-            await connection.execute(f"SET max_parallel_maintenance_workers = {settings.index_parallel_workers}")
+            await connection.execute(f"SET max_parallel_maintenance_workers = {BARE_INDEX_WORKERS}")
             await connection.execute(index_statement(bare.embeddings, shape), timeout=_PATIENCE_SECONDS)
             found = {"bare_copy_seconds": copied - started, "bare_index_seconds": time.perf_counter() - copied}
             await connection.execute(f"DROP TABLE {bare.records}, {bare.embeddings}")

@@ -22,7 +22,7 @@ from aindusdb.client import CreatedCollection
 from benchmarks.figures import Target, arguments, conclude, say
 from benchmarks.loading import new_collection
 from benchmarks.log_filling import fill_log
-from benchmarks.replay_commands import Memory, make_index, projector_settings, replay, state_of
+from benchmarks.replay_commands import BARE_INDEX_WORKERS, Memory, make_index, projector_settings, replay, state_of
 from benchmarks.stack import Stack, stack
 from events_schema.embedding import decode_many
 from projector.event_log import opened_event_log
@@ -31,7 +31,7 @@ from projector.generations import Generation, read_generations
 from projector.indexes import build_memory_mb, index_statement
 from projector.settings import ProjectorSettings
 from projector.tables import create_metadata_index, create_tables
-from projector.vectors import fold_vectors
+from projector.vectors import Under, fold_vectors
 from shared.postgres import connect
 
 DIMENSION = 384
@@ -109,7 +109,7 @@ class _Measured:
             began, count = time.perf_counter(), 0
             async for events in ahead(events_of(log, beginning, [head], settings.batch_max_events)):
                 of_vectors = [event for event in events if event.aggregate_type == "vector"]
-                effects = fold_vectors(of_vectors, beginning.shape.spec)
+                effects = fold_vectors(of_vectors, Under(beginning.shape.spec))
                 decode_many([one.embedding for one in effects.values() if one.embedding], self.dimension)
                 count += len(events)
             return count / (time.perf_counter() - began)
@@ -128,7 +128,7 @@ class _Measured:
         return self.indexed_vectors / float(built.answer["seconds"] + promoted.answer["seconds"])
 
     async def _bare(self, collection: CreatedCollection) -> float:
-        """Rows a second of the same tables copied from files, with the same indexes made with the same settings."""
+        """Rows a second of the same tables copied from files, with the same indexes made with the same memory."""
         settings = projector_settings(self.running)
         async with _opened(settings) as connection:
             active = await _active(connection, collection)
@@ -144,7 +144,7 @@ class _Measured:
                     await connection.copy_to_table(table, source=file, format="binary", timeout=_PATIENCE_SECONDS)
             await create_metadata_index(connection, bare, _PATIENCE_SECONDS)
             await connection.execute(f"SET maintenance_work_mem = '{memory_mb}MB'")
-            await connection.execute(f"SET max_parallel_maintenance_workers = {settings.index_parallel_workers}")
+            await connection.execute(f"SET max_parallel_maintenance_workers = {BARE_INDEX_WORKERS}")
             await connection.execute(index_statement(bare.embeddings, bare.shape), timeout=_PATIENCE_SECONDS)
             seconds = time.perf_counter() - began
             await connection.execute(f"DROP TABLE {bare.records}, {bare.embeddings}")

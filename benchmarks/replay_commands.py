@@ -22,6 +22,9 @@ from benchmarks.material import REPOSITORY
 from benchmarks.stack import Stack
 from projector.settings import ProjectorSettings
 
+BARE_INDEX_WORKERS = 2
+"""PostgreSQL's own default, for an index that nobody writes or searches beside."""
+
 DIFFERENT_EXIT_CODE = 3
 _SAMPLE_SECONDS = 0.1
 _MEGABYTE = 1_000_000

@@ -22,6 +22,8 @@ from command_service.import_routes import import_router
 from command_service.matching import Matching
 from command_service.notifier import AppendNotifier
 from command_service.problems import problem_of
+from command_service.reembedding import Reembedding
+from command_service.reembedding_routes import router as reembedding_router
 from command_service.restore_routes import restore_vector_router
 from command_service.restore_routes import router as restore_router
 from command_service.service import CommandService
@@ -59,6 +61,7 @@ def create_app(settings: CommandSettings, registry: CollectorRegistry) -> FastAP
     )
     redis = None if settings.redis_url is None else SideCache(open_redis(settings.redis_url.get_secret_value()))
     embedder = create_embedder(settings, registry, [*([] if redis is None else [RedisCache(redis)]), table])
+    reembedding = Reembedding(bus, embedder, backpressure, settings.reembedding_interval_seconds, registry)
 
     @asynccontextmanager
     async def lifespan(application: FastAPI) -> AsyncIterator[None]:
@@ -76,11 +79,13 @@ def create_app(settings: CommandSettings, registry: CollectorRegistry) -> FastAP
             Principal(settings.tenant, settings.actor),
             embedder,
             backpressure,
+            read,
         )
         beside = [
             asyncio.create_task(table.keep_house(), name="embedding-housekeeping"),
             asyncio.create_task(backpressure.run(pool, read), name="backpressure"),
             asyncio.create_task(expiring.run(read), name="expiry"),
+            asyncio.create_task(reembedding.run(pool, read), name="reembedding"),
         ]
         await notifier.start()
         await bus.start()
@@ -106,6 +111,7 @@ def create_app(settings: CommandSettings, registry: CollectorRegistry) -> FastAP
         registry=registry,
         routers=[
             collection_router,
+            reembedding_router,
             alias_router,
             vector_router("/collections/{name}/vectors", named=True),
             vector_router("/vectors", named=False),

@@ -1,4 +1,4 @@
-"""`/collections`: create, update, delete."""
+"""`/collections`: create, update, delete, and how far a move to another model is."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from fastapi.responses import Response
 from uuid_utils.compat import uuid7
 
 from command_service.domain.commands import CommandContext, CreateCollection, DeleteCollection, UpdateCollection
+from command_service.domain.refusals import CollectionNotFoundError
 from command_service.models import (
     DEFAULT_DIMENSION,
     CollectionWritten,
@@ -41,22 +42,7 @@ _WRITES = permission(Permission.COLLECTIONS_WRITE)
                          "dependency-unavailable", "timeout"),
 )  # fmt: skip
 async def create_collection(body: CreateCollectionRequest, service: Service, context: Context) -> Response:
-    spec = await _spec(service, body)
-    outcome = await service.change_collection(
-        CreateCollection(
-            context=context,
-            name=body.name,
-            collection_id=uuid7(),
-            metric=body.metric,
-            type=body.type,
-            index=body.index.spec(),
-            embedding_spec=spec,
-            description=body.description,
-            month_partitions=body.month_partitions,
-            metadata_indexes=declared(body.metadata_indexes),
-            retention_seconds=body.retention_seconds,
-        )
-    )
+    outcome = await service.or_kept(context, _created(service, context, body), CollectionOutcome)
     answer = _answer(service, context, outcome, status_code=201)
     answer.headers["Location"] = f"{API_PREFIX}/collections/{body.name}"
     return answer
@@ -68,7 +54,9 @@ async def create_collection(body: CreateCollectionRequest, service: Service, con
     openapi_extra=_WRITES,
     summary="Change a collection",
     responses=documented("malformed-json", "body-too-large", "unsupported-media-type", "validation",
-                         "idempotency-key-reused", "collection-not-found", "version-mismatch", "overloaded", "timeout"),
+                         "dimension-mismatch", "model-mismatch", "idempotency-key-reused", "collection-not-found",
+                         "reembedding-in-progress", "version-mismatch", "overloaded", "dependency-unavailable",
+                         "timeout"),
 )  # fmt: skip
 async def update_collection(
     name: CollectionName,
@@ -77,7 +65,8 @@ async def update_collection(
     context: Context,
     if_match: IfMatch = None,
 ) -> Response:
-    outcome = await service.change_named(UpdateCollection(context, name, body.changes(), expected_version(if_match)))
+    updating = _updated(service, context, name, body, expected_version(if_match))
+    outcome = await service.or_kept(context, updating, CollectionOutcome)
     return _answer(service, context, outcome)
 
 
@@ -94,6 +83,33 @@ async def delete_collection(
 ) -> Response:
     outcome = await service.change_named(DeleteCollection(context, name, expected_version(if_match)))
     return _answer(service, context, outcome)
+
+
+async def _created(
+    service: CommandService, context: CommandContext, body: CreateCollectionRequest
+) -> CollectionOutcome:
+    return await service.change_collection(
+        CreateCollection(
+            context=context,
+            name=body.name,
+            collection_id=uuid7(),
+            metric=body.metric,
+            type=body.type,
+            index=body.index.spec(),
+            embedding_spec=await _spec(service, body),
+            description=body.description,
+            month_partitions=body.month_partitions,
+            metadata_indexes=declared(body.metadata_indexes),
+            retention_seconds=body.retention_seconds,
+        )
+    )
+
+
+async def _updated(
+    service: CommandService, context: CommandContext, name: str, body: UpdateCollectionRequest, if_version: int | None
+) -> CollectionOutcome:
+    move_to = await _moved_to(service, context, name, body) if "model" in body.model_fields_set else None
+    return await service.change_named(UpdateCollection(context, name, body.changes(), if_version, move_to=move_to))
 
 
 async def _spec(service: CommandService, body: CreateCollectionRequest) -> EmbeddingSpec:
@@ -118,8 +134,37 @@ async def _spec(service: CommandService, body: CreateCollectionRequest) -> Embed
     return EmbeddingSpec(provider="client", model=body.model, dimension=body.dimension or DEFAULT_DIMENSION)
 
 
-def _problem(name: str, detail: str, **extra: Any) -> ProblemError:
-    error = FieldError(pointer="/dimension", type=name, detail=detail)
+async def _moved_to(
+    service: CommandService, context: CommandContext, name: str, body: UpdateCollectionRequest
+) -> EmbeddingSpec:
+    """What the collection is to have: a model that clients bring only if it has that, or is coming from it.
+
+    Raises:
+        CollectionNotFoundError, CollectionChangedError
+        ProblemError: model-mismatch, dimension-mismatch or validation.
+        ProviderUnavailableError: the model's dimension cannot be told now.
+    """
+    collection = (await service.present(context.tenant, name)).live
+    if collection is None:
+        raise CollectionNotFoundError(name)
+    live = [spec for spec in collection.specs.specs if spec.model == body.model]
+    spec = next((one for one in live if one.provider == "client"), None)
+    if spec is None and body.model in service.embedder.models:
+        spec = await service.embedder.spec(body.model)
+    elif spec is None and live:
+        spec = live[0]
+    if spec is None:
+        here = ", ".join(map(repr, service.embedder.models)) or "none"
+        detail = f"no text is embedded here by the model {body.model!r}, only by: {here}; see AINDUSDB_EMBEDDING_OTHERS"
+        raise _problem("model-mismatch", detail, "/model")
+    if body.dimension not in (None, spec.dimension):
+        detail = f"the model {spec.model!r} has {spec.dimension} dimensions, not {body.dimension}"
+        raise _problem("dimension-mismatch", detail, expected=spec.dimension, got=body.dimension)
+    return spec
+
+
+def _problem(name: str, detail: str, pointer: str = "/dimension", **extra: Any) -> ProblemError:
+    error = FieldError(pointer=pointer, type=name, detail=detail)
     return ProblemError(name, f"{error.pointer}: {detail}", errors=[error], **extra)
 
 

@@ -203,6 +203,7 @@ class CommandBus:
         self.states.remember_collections(decided.collections)
         self._refused.inc(sum(isinstance(answer, RefusalError) for answer in decided.answers))
         if decided.events:
+            self.states.see_appended(decided.events[-1].position)
             self._appended.inc(len(decided.events))
             self._position.set(decided.events[-1].position)
             self._notifier.appended(decided.events[-1].position)

@@ -187,7 +187,7 @@ class Expiring:
         deleted = sum(operation.result == "deleted" for operation in outcome.operations)
         self._deleted.inc(deleted)
         self._left = max(0, self._left - deleted)
-        await _projected(connection, outcome.last_position)
+        await projected(connection, outcome.last_position)
         # What a page of only such vectors as cannot be deleted has found, the next one would find again.
         return deleted > 0 or len(rows) == PAGE_VECTORS
 
@@ -203,7 +203,7 @@ def _deletion(of: _Collection, versions: dict[str, int]) -> WriteVectors:
     )
 
 
-async def _projected(connection: Connection, position: int) -> None:
+async def projected(connection: Connection, position: int) -> None:
     """Waits until it is, though not for ever."""
     until = time.monotonic() + _PROJECTION_SECONDS
     while time.monotonic() < until:

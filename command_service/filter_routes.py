@@ -54,7 +54,7 @@ def filter_router(prefix: str, *, named: bool) -> APIRouter:
         body: DeleteByFilterRequest, service: Service, context: Context, tokens: Tokens, name: str = name_of
     ) -> Response:
         def operation(match: Match) -> VectorOperation:
-            return DeleteVector(match.id, match.version)
+            return DeleteVector(match.id, if_written=match.version)
 
         wanted = ChangeByFilter(parse_filter(body.filter), operation, event_bytes=0, limit=body.limit)
         report = await _changed(service, context, name, wanted, body, tokens)
@@ -69,9 +69,7 @@ def filter_router(prefix: str, *, named: bool) -> APIRouter:
         body: PatchByFilterRequest, service: Service, context: Context, tokens: Tokens, name: str = name_of
     ) -> Response:
         def operation(match: Match) -> VectorOperation:
-            return PatchVector(
-                match.id, None, frozenset({"metadata"}), metadata=body.metadata, if_version=match.version
-            )
+            return PatchVector(match.id, (), frozenset({"metadata"}), metadata=body.metadata, if_written=match.version)
 
         event_bytes = 1 + len(orjson.dumps(body.metadata))
         wanted = ChangeByFilter(parse_filter(body.filter), operation, event_bytes, body.limit)

@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect
 
 from command_service.importing import ImportReport, OnError, import_lines
 from command_service.models import ImportAnswer, LineErrorAnswer
-from command_service.requests import Context, Service
+from command_service.requests import KeylessContext, Service
 from command_service.service import CommandService
 from shared.http.application import API_PREFIX, StrictRoute, permission
 from shared.http.paths import target_name
@@ -56,7 +56,7 @@ def import_router(prefix: str, *, named: bool) -> APIRouter:
     async def import_vectors(
         request: Request,
         service: Service,
-        context: Context,
+        context: KeylessContext,
         parameters: Annotated[ImportParameters, Query()],
         name: str = target_name(named=named),
     ) -> Response:

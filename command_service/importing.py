@@ -15,13 +15,14 @@ from uuid import UUID, uuid5
 from pydantic import ValidationError
 
 from command_service.domain.commands import CommandContext
-from command_service.domain.refusals import BatchRefusedError, CollectionChangedError
+from command_service.domain.refusals import BatchRefusedError
 from command_service.models import UpsertOperation
 from command_service.outcomes import Result, VectorsOutcome
 from command_service.preparation import prepare_batch
 from command_service.problems import problem_of
-from command_service.service import CommandService
-from command_service.texts import destination
+from command_service.service import CommandService, WriteTarget
+from command_service.texts import destination, target_of
+from command_service.writing import by_what_it_is
 from shared.beside_the_loop import beside_the_loop
 from shared.http.application import validation_problem
 from shared.http.problems import ProblemError
@@ -128,26 +129,18 @@ async def _write(
     """Writes those that fit the collection; the errors of the others."""
     refused: list[LineError] = []
     while operations:
-        to = None
         try:
-            inputs = [(f"/{number}", operation) for number, operation in operations]
-            to = await destination(service, context, name, inputs)
-            prepared = await beside_the_loop(prepare_batch, to, inputs)
+            outcome = await _written(service, context, name, operations)
         except ProblemError as problem:
             found = _line_errors(problem)
             if not found:
                 raise
-            if to is not None and await service.is_outdated(context.tenant, to.target):
-                continue
+        except BatchRefusedError as refusal:
+            found = _refused_lines(refusal, [number for number, _ in operations])
         else:
-            try:
-                report.add(await service.write(context, to.target, prepared))
-                report.collection = to.collection.name
-                break
-            except CollectionChangedError:
-                continue  # prepared again, for what the collection has become
-            except BatchRefusedError as refusal:
-                found = _refused_lines(refusal, [number for number, _ in operations])
+            report.add(outcome)
+            report.collection = outcome.collection
+            break
         if on_error == "stop":
             found = found[:1]
             operations = [one for one in operations if one[0] < found[0].line]
@@ -158,6 +151,21 @@ async def _write(
         for error in found:
             report.fail(error)
     return refused
+
+
+async def _written(
+    service: CommandService, context: CommandContext, name: str, operations: Sequence[tuple[int, UpsertOperation]]
+) -> VectorsOutcome:
+    inputs = [(f"/{number}", operation) for number, operation in operations]
+
+    async def find_target() -> WriteTarget:
+        return await target_of(service, context, name, inputs)
+
+    async def write(target: WriteTarget) -> VectorsOutcome:
+        to = await destination(service, context, target, inputs)
+        return await service.write(context, target, await beside_the_loop(prepare_batch, to, inputs))
+
+    return await by_what_it_is(service, context, find_target, write)
 
 
 def _refused_lines(refusal: BatchRefusedError, numbers: Sequence[int]) -> list[LineError]:

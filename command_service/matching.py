@@ -136,7 +136,10 @@ class Matching:
         try:
             async with self._pool.acquire() as connection:
                 return await read(connection)
-        except (*CONNECTION_LOST, asyncpg.InvalidCatalogNameError) as error:
+        except (
+            *CONNECTION_LOST, asyncpg.InvalidCatalogNameError, asyncpg.InvalidAuthorizationSpecificationError
+        ) as error:  # fmt: skip
+            # The last two: a server in the place of a lost one, which is not set up yet.
             raise ReadDatabaseUnavailableError(
                 f"the read database cannot be reached ({type(error).__name__})"
             ) from error

@@ -18,10 +18,17 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
 
-from command_service.domain.collections import MAX_INDEXED_DIMENSION
 from command_service.domain.vectors import MAX_METADATA_BYTES, MAX_METADATA_DEPTH
 from command_service.outcomes import Result, SkipReason
-from events_schema.collections import IndexKind, IndexSpec, MetadataIndexSpec, MetadataIndexType, Metric, VectorType
+from events_schema.collections import (
+    MAX_INDEXED_DIMENSION,
+    IndexKind,
+    IndexSpec,
+    MetadataIndexSpec,
+    MetadataIndexType,
+    Metric,
+    VectorType,
+)
 from events_schema.embedding import Float32Array
 from shared.embedding_input import EmbeddingInput
 from shared.freshness import DEFAULT_TIMEOUT_MS
@@ -268,7 +275,7 @@ class CreateCollectionRequest(_Request):
 class UpdateCollectionRequest(_Request):
     """Each field that is given has its whole new value; null removes the description, or the retention. A change of
     metric, type, index, partitions or indexes over metadata is applied beside the running searches, which go on as
-    before until then."""
+    before until then. So is one of the model: every content is embedded anew first, see `reembedding`."""
 
     model_config = example({"index": {"kind": "hnsw", "m": 32, "ef_construction": 128}})
 
@@ -279,10 +286,28 @@ class UpdateCollectionRequest(_Request):
     month_partitions: MonthPartitions | None = None
     metadata_indexes: MetadataIndexes | None = None
     retention_seconds: RetentionSeconds | None = None
+    model: (
+        Annotated[
+            str,
+            Field(
+                min_length=1,
+                max_length=255,
+                description="One that the service has, or the one before, which takes the change back. null: back to "
+                "embeddings that clients bring and that name no model.",
+            ),
+            AfterValidator(_content),
+        ]
+        | None
+    ) = None
+    dimension: Annotated[int, Field(ge=1, le=MAX_DIMENSION, description="That the model is to have.")] | None = None
 
     @model_validator(mode="after")
     def _only_some_can_go(self) -> Self:
-        for name in self.model_fields_set - {"description", "retention_seconds"}:
+        if "dimension" in self.model_fields_set and "model" not in self.model_fields_set:
+            raise PydanticCustomError(
+                "dimension", "the dimension is that of a model: name the model too", {"within": "/dimension"}
+            )
+        for name in self.model_fields_set - {"description", "retention_seconds", "model"}:
             if getattr(self, name) is None:
                 raise PydanticCustomError(
                     "null", "{name} can be changed, not removed", {"name": name, "within": f"/{name}"}
@@ -290,8 +315,8 @@ class UpdateCollectionRequest(_Request):
         return self
 
     def changes(self) -> dict[str, Any]:
-        """The given fields of CollectionUpdated."""
-        given = {name: getattr(self, name) for name in self.model_fields_set}
+        """The given fields of CollectionUpdated, but for the model."""
+        given = {name: getattr(self, name) for name in self.model_fields_set - {"model", "dimension"}}
         if self.index is not None:
             given["index"] = self.index.spec()
         if self.metadata_indexes is not None:
@@ -304,7 +329,9 @@ class _VectorFields(_Request):
     content: Content | None = None
     metadata: Metadata = Field(default_factory=dict)
     model: Model | None = Field(
-        default=None, description="What made the embedding, or is to make it: refused if it is not the collection's."
+        default=None,
+        description="What made the embedding, or is to make it: refused if it is not the collection's. While the "
+        "collection moves between models of one dimension it says of which an embedding is.",
     )
     expires_at: ExpiresAt | None = None
 
@@ -355,7 +382,11 @@ class PatchVectorRequest(_Request):
     embedding: EmbeddingInput | None = None
     content: Content | None = None
     metadata: Metadata | None = None
-    model: Model | None = Field(default=None, description="Refused if it is not the collection's.")
+    model: Model | None = Field(
+        default=None,
+        description="Refused if it is not the collection's. While the collection moves between models, an embedding of "
+        "one of them leaves that of the other.",
+    )
     expires_at: ExpiresAt | None = None
 
     @model_validator(mode="after")
@@ -499,12 +530,57 @@ class CollectionWritten(BaseModel):
     month_partitions: bool
     metadata_indexes: list[MetadataIndexSpec]
     retention_seconds: int | None
-    model: str | None
+    model: Annotated[str | None, Field(description="While the collection moves to another one, that.")]
     provider: Annotated[str, Field(description="What embeds its texts; `client`: the embeddings are brought.")]
     description: str | None
     version: AnsweredVersion
     position: Position
     consistency_token: WriteToken
+
+
+ReembeddingState = Literal["none", "embedding", "blocked", "building", "finishing"]
+
+
+class WithoutContentAnswer(BaseModel):
+    count: int = Field(description="Counted up to 10,000.")
+    ids: list[str] = Field(description="The first ten.")
+
+
+class ReembeddingAnswer(BaseModel):
+    """How far a collection's move to another model is. `embedding`: contents are embedded by it. `blocked`: vectors are
+    left that cannot be. `building`: tables are made with the new embeddings. `finishing`: searches go by them, and what
+    is left of the model before goes. `none`: the collection does not move."""
+
+    model_config = example(
+        {
+            "model": "e5-large",
+            "provider": "openai",
+            "dimension": 1024,
+            "from_model": "e5-small",
+            "state": "embedding",
+            "embedded": 1200,
+            "remaining": 8800,
+            "without_content": {"count": 1, "ids": ["a-7"]},
+            "since_position": 20417,
+            "reason": None,
+        }
+    )
+
+    model: str | None = Field(description="The one that it moves to, or has.")
+    provider: str
+    dimension: int
+    from_model: str | None = Field(description="The one that it moves from; null, too, where it does not move.")
+    state: ReembeddingState
+    embedded: int = Field(description="Vectors looked at that have an embedding of the new model.")
+    remaining: int | None = Field(
+        description="Vectors at most that are still to be looked at, and those that cannot be embedded; null: not "
+        "counted yet."
+    )
+    without_content: WithoutContentAnswer = Field(
+        description="Vectors without content. Each may be given content, or an embedding that names the new model."
+    )
+    since_position: int | None = Field(description="Of the event that began the move; null where it does not move.")
+    reason: str | None = Field(description="What holds it up, if something does.")
 
 
 class SetAliasRequest(_Request):
@@ -693,7 +769,7 @@ class RestoreCollectionRequest(_Request):
 class SkippedAnswer(BaseModel):
     collection_id: UUID
     id: str
-    reason: Literal["created", "changed_since", "collection_deleted"]
+    reason: Literal["created", "changed_since", "collection_deleted", "no_embedding"]
 
 
 class RestoredAnswer(BaseModel):

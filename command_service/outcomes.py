@@ -52,7 +52,8 @@ class AliasOutcome(_Outcome):
 
 
 class OperationOutcome(BaseModel):
-    """`version` is the vector's after the operation, `position` its last event's."""
+    """`version` is the vector's after the operation, `position` its last event's. `truncated`: an embedding that was
+    computed for the operation is of the text's beginning."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -60,6 +61,7 @@ class OperationOutcome(BaseModel):
     result: Result
     version: int
     position: int
+    truncated: bool = False
 
 
 SkipReason = Literal["changed_meanwhile", "metadata_too_large"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from uuid_utils.compat import uuid7
@@ -17,10 +18,9 @@ from command_service.models import (
     UpsertVectorRequest,
     VectorInput,
 )
-from command_service.texts import Destination, Inputs
-from events_schema.embedding import EmbeddingSpec, Float32Array, encode
+from command_service.texts import Destination, Embedded, Inputs
+from events_schema.embedding import EmbeddingSpec, Float32Array, StoredEmbedding, encode
 from events_schema.vectors import VectorCreated
-from shared.embedding.texts import TextEmbedding
 from shared.embedding_input import embedding_fault
 from shared.http.problems import FieldError, ProblemError
 
@@ -32,66 +32,73 @@ def prepare_batch(destination: Destination, inputs: Inputs) -> tuple[VectorOpera
         ProblemError: as `check_embeddings`.
     """
     check_embeddings(destination, inputs)
-    spec = destination.spec
-    return tuple(_operation(one, text, spec) for (_, one), text in zip(inputs, destination.embedded, strict=True))
+    return tuple(_operation(one, embedded) for (_, one), embedded in zip(inputs, destination.embedded, strict=True))
 
 
-def _operation(one: VectorInput, text: TextEmbedding | None, spec: EmbeddingSpec) -> VectorOperation:
+def _operation(one: VectorInput, embedded: Embedded) -> VectorOperation:
     match one:
         case CreateVectorRequest():
-            return create_vector(one, text, spec)
+            return create_vector(one, embedded)
         case UpsertOperation():
-            return upsert_vector(one.id, one, text, one.if_version, spec)
+            return upsert_vector(one.id, one, embedded, one.if_version)
         case PatchOperation():
-            return patch_vector(one.id, one, text, one.if_version)
+            return patch_vector(one.id, one, embedded, one.if_version)
         case DeleteOperation():
             return DeleteVector(one.id, one.if_version, missing_is_unchanged=True)
         case UpsertVectorRequest() | PatchVectorRequest():
             raise AssertionError("operations of a batch bring their ids")
 
 
-def create_vector(request: CreateVectorRequest, text: TextEmbedding | None, spec: EmbeddingSpec) -> CreateVector:
-    return CreateVector(_created(request.id or str(uuid7()), request, text, spec))
+def create_vector(request: CreateVectorRequest, embedded: Embedded) -> CreateVector:
+    return CreateVector(_created(request.id or str(uuid7()), request, embedded), embedded.truncated)
 
 
 def upsert_vector(
-    vector_id: str,
-    request: UpsertVectorRequest | UpsertOperation,
-    text: TextEmbedding | None,
-    if_version: int | None,
-    spec: EmbeddingSpec,
+    vector_id: str, request: UpsertVectorRequest | UpsertOperation, embedded: Embedded, if_version: int | None
 ) -> UpsertVector:
-    return UpsertVector(_created(vector_id, request, text, spec), if_version, from_text=text is not None)
+    return UpsertVector(
+        _created(vector_id, request, embedded),
+        if_version,
+        from_text=_of_text(embedded),
+        truncated=embedded.truncated,
+    )
 
 
 def _created(
-    vector_id: str,
-    request: CreateVectorRequest | UpsertVectorRequest | UpsertOperation,
-    text: TextEmbedding | None,
-    spec: EmbeddingSpec,
+    vector_id: str, request: CreateVectorRequest | UpsertVectorRequest | UpsertOperation, embedded: Embedded
 ) -> VectorCreated:
-    embedding = _embedding(request, text)
-    assert embedding is not None
-    event = created(vector_id, encode(embedding), request.content, request.metadata, spec, request.expires_at)
+    event = created(vector_id, _stored(request, embedded), request.content, request.metadata, request.expires_at)
+    assert event.embeddings
     # Written as JSON here, so that the append lock is not held for it.
     assert event.serialised
     return event
 
 
 def patch_vector(
-    vector_id: str, request: PatchVectorRequest, text: TextEmbedding | None, if_version: int | None
+    vector_id: str, request: PatchVectorRequest, embedded: Embedded, if_version: int | None
 ) -> PatchVector:
-    embedding = _embedding(request, text)
     return PatchVector(
         vector_id,
-        None if embedding is None else encode(embedding),
+        _stored(request, embedded),
         frozenset(request.model_fields_set & {"content", "metadata", "expires_at"}),
         request.content,
         request.metadata,
         if_version,
-        from_text=text is not None,
+        from_text=_of_text(embedded),
         expires_at=request.expires_at,
+        truncated=embedded.truncated,
     )
+
+
+def _stored(one: VectorInput, embedded: Embedded) -> tuple[StoredEmbedding, ...]:
+    return tuple(
+        StoredEmbedding(spec=spec, encoding="float32-le-base64", data=encode(numbers))
+        for _, spec, numbers in _embeddings(one, embedded)
+    )
+
+
+def _of_text(embedded: Embedded) -> tuple[EmbeddingSpec, ...]:
+    return tuple(spec for spec, _ in embedded.texts)
 
 
 def check_embeddings(destination: Destination, inputs: Inputs) -> None:
@@ -101,20 +108,17 @@ def check_embeddings(destination: Destination, inputs: Inputs) -> None:
         ProblemError: dimension-mismatch, zero-vector or not-finite, with the address of each that does not fit.
     """
     collection = destination.collection
-    dimension = collection.embedding_spec.dimension
     errors: list[FieldError] = []
     extra: dict[str, Any] = {}
-    for (pointer, one), text in zip(inputs, destination.embedded, strict=True):
-        embedding = _embedding(one, text)
-        if embedding is None:
-            continue
-        field = f"{pointer}/embedding" if text is None else f"{pointer}/content"
-        if embedding.size != dimension:
-            extra = extra or {"expected": dimension, "got": int(embedding.size)}
-            detail = f"the collection's dimension is {dimension}, this embedding has {embedding.size} numbers"
-            errors.append(FieldError(pointer=field, type="dimension-mismatch", detail=detail))
-        elif (fault := embedding_fault(embedding, collection.metric, collection.type)) is not None:
-            errors.append(FieldError(pointer=field, type=fault.problem, detail=fault.rule))
+    for (pointer, one), embedded in zip(inputs, destination.embedded, strict=True):
+        for name, spec, numbers in _embeddings(one, embedded):
+            field, dimension = f"{pointer}/{name}", spec.dimension
+            if numbers.size != dimension:
+                extra = extra or {"expected": dimension, "got": int(numbers.size)}
+                detail = f"the collection's dimension is {dimension}, this embedding has {numbers.size} numbers"
+                errors.append(FieldError(pointer=field, type="dimension-mismatch", detail=detail))
+            elif (fault := embedding_fault(numbers, collection.metric, collection.type)) is not None:
+                errors.append(FieldError(pointer=field, type=fault.problem, detail=fault.rule))
     if errors:
         first = errors[0]
         raise ProblemError(
@@ -125,7 +129,11 @@ def check_embeddings(destination: Destination, inputs: Inputs) -> None:
         )
 
 
-def _embedding(one: VectorInput, text: TextEmbedding | None) -> Float32Array | None:
-    if isinstance(one, DeleteOperation):
-        return None
-    return one.embedding if text is None else text.numbers
+def _embeddings(one: VectorInput, embedded: Embedded) -> Iterator[tuple[str, EmbeddingSpec, Float32Array]]:
+    """Each with the field that it is of, and its spec."""
+    if embedded.brought and not isinstance(one, DeleteOperation):
+        assert one.embedding is not None
+        for spec in embedded.brought:
+            yield "embedding", spec, one.embedding
+    for spec, text in embedded.texts:
+        yield "content", spec, text.numbers

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import Depends, Header, Request
@@ -25,7 +26,7 @@ _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-
 _KEY = re.compile(r"[\x20-\x7e]{1,255}\Z")
 
 
-def service_of(request: Request) -> CommandService:
+async def service_of(request: Request) -> CommandService:
     service: CommandService = request.app.state.service
     return service
 
@@ -33,7 +34,7 @@ def service_of(request: Request) -> CommandService:
 Service = Annotated[CommandService, Depends(service_of)]
 
 
-def _in_pace(service: Service) -> None:
+async def _in_pace(service: Service) -> None:
     service.backpressure.check()
 
 
@@ -63,9 +64,23 @@ def expected_version(if_match: str | None) -> int | None:
     return None if if_match is None else int(if_match.strip('"'))
 
 
+async def keyless_context(request: Request, service: Service) -> CommandContext:
+    principal: Principal = service.principal
+    metadata = EventMetadata(
+        actor=principal.actor,
+        request_id=request.state.request_id,
+        traceparent=_traceparent(request),
+    )
+    return CommandContext(principal.tenant, metadata)
+
+
+KeylessContext = Annotated[CommandContext, Depends(keyless_context)]
+"""For routes that take no Idempotency-Key."""
+
+
 async def command_context(
     request: Request,
-    service: Service,
+    context: KeylessContext,
     idempotency_key: Annotated[
         str | SkipJsonSchema[None],
         Header(
@@ -75,20 +90,14 @@ async def command_context(
         ),
     ] = None,
 ) -> CommandContext:
-    principal: Principal = service.principal
-    metadata = EventMetadata(
-        actor=principal.actor,
-        request_id=request.state.request_id,
-        traceparent=_traceparent(request),
-    )
     if idempotency_key is None:
-        return CommandContext(principal.tenant, metadata)
+        return context
     if not _KEY.match(idempotency_key):
         error = FieldError(
             pointer="Idempotency-Key", type="idempotency-key", detail="1 to 255 printable ASCII characters are allowed"
         )
         raise ProblemError("validation", f"{error.pointer}: {error.detail}", errors=[error])
-    return CommandContext(principal.tenant, metadata, IdempotencyKey(idempotency_key, await _request_hash(request)))
+    return replace(context, idempotency=IdempotencyKey(idempotency_key, await _request_hash(request)))
 
 
 Context = Annotated[CommandContext, Depends(command_context)]

@@ -17,10 +17,12 @@ from command_service.models import (
     SkippedAnswer,
     VectorWritten,
 )
+from command_service.outcomes import VectorsOutcome
 from command_service.requests import IN_PACE, Context, IfMatch, Service, expected_version
 from command_service.restoring import Restored, Restoring
-from command_service.service import CommandService, refused_alone
+from command_service.service import CommandService, WriteTarget, refused_alone
 from command_service.vector_routes import one_written
+from command_service.writing import by_what_it_is
 from shared.http.application import API_PREFIX, StrictRoute, permission
 from shared.http.paths import CollectionName, VectorIdPath, target_name
 from shared.http.problems import documented
@@ -87,15 +89,22 @@ def restore_vector_router(prefix: str, *, named: bool) -> APIRouter:
         name: str = target_name(named=named),
         if_match: IfMatch = None,
     ) -> Response:
-        target = await service.resolve(context.tenant, name)
-        if target is None:
-            raise CollectionNotFoundError(name)
-        operation = await Restoring(service).vector(
-            context, target.collection, vector_id, body.version, expected_version(if_match)
-        )
+        async def find_target() -> WriteTarget:
+            target = await service.resolve(context.tenant, name)
+            if target is None:
+                raise CollectionNotFoundError(name)
+            return target
+
+        async def write(target: WriteTarget) -> VectorsOutcome:
+            operation = await Restoring(service).vector(
+                context, target.collection, vector_id, body.version, expected_version(if_match)
+            )
+            return await service.write(context, target, [operation])
+
         with refused_alone():
-            outcome = await service.write(context, target, [operation])
-        return one_written(service, context, target, outcome)
+            restoring = by_what_it_is(service, context, find_target, write)
+            outcome = await service.or_kept(context, restoring, VectorsOutcome)
+        return one_written(service, context, name, outcome)
 
     return vectors
 

@@ -4,11 +4,14 @@ A vector comes back as it was at a version; everything that one request changed 
 request; a deleted collection, as a new one with a collection_id of its own. The last two take what they have to do in
 pages, each a transaction of at most a page's events; whoever is interrupted goes on with the cursor of the last answer,
 or begins again: what is back already appends nothing.
+
+Embeddings come back as they were; where the collection has come to another model since, the content is embedded anew.
+What has neither is left as it is, and reported.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 from uuid import UUID
@@ -20,30 +23,33 @@ from command_service.domain.collections import Collection, CollectionState, evol
 from command_service.domain.commands import CommandContext, CreateCollection, UpsertVector
 from command_service.domain.refusals import (
     BatchRefusedError,
+    CollectionChangedError,
+    CollectionDeletedError,
     CollectionExistsError,
     CollectionNotFoundError,
-    NoPlaceError,
-    SpecChangedError,
     VectorNotFoundError,
 )
 from command_service.outcomes import CollectionOutcome, VectorsOutcome
+from command_service.restored_embeddings import ComingBack, bring_back
 from command_service.service import CommandService, WriteTarget
+from command_service.writing import UNPREPARED, by_what_it_is
 from events_schema.base import RecordedEvent
 from events_schema.collections import CollectionDeleted
-from events_schema.embedding import decode
 from events_schema.registry import decode_event
+from events_schema.specs import EmbeddingSpecs
 from events_schema.streams import vector_stream
-from events_schema.vectors import VectorCreated, VectorDeleted
-from shared.embedding_input import embedding_fault
+from events_schema.vectors import VectorDeleted
 from shared.event_log import read_collection_stream
-from shared.past_vectors import PastState, read_past_state
+from shared.past_specs import PastSpecs
+from shared.past_vectors import read_past_state
 
 PAGE_EVENTS = 250
 TRANSACTION_BYTES = 4 * 1024 * 1024
 
 _RACES = 5
 
-# All of the request's events are found first: the planner must not walk the whole log in the order of positions.
+# All of the request's events are found first: the planner must not walk the whole log in the order of positions. Nobody
+# has changed what was only embedded anew since.
 _EVENTS_OF_REQUEST = """
 WITH found AS MATERIALIZED (
     SELECT position, collection_id, aggregate_id, version FROM events
@@ -51,7 +57,7 @@ WITH found AS MATERIALIZED (
 ),
 page AS (SELECT * FROM found WHERE position > $3 ORDER BY position LIMIT $4)
 SELECT p.position, p.collection_id, p.aggregate_id, e.event_data ->> 'id' AS id, f.first_version, f.last_version,
-       c.version AS current_version, c.event_type AS current_type
+       c.version AS current_version, c.event_type AS current_type, w.version AS written_version
 FROM page p JOIN events e USING (position)
 CROSS JOIN LATERAL (
     SELECT min(version) AS first_version, max(version) AS last_version FROM found WHERE aggregate_id = p.aggregate_id
@@ -59,6 +65,10 @@ CROSS JOIN LATERAL (
 CROSS JOIN LATERAL (
     SELECT version, event_type FROM events WHERE aggregate_id = p.aggregate_id ORDER BY version DESC LIMIT 1
 ) c
+CROSS JOIN LATERAL (
+    SELECT version FROM events WHERE aggregate_id = p.aggregate_id AND event_type <> 'VectorReembedded'
+    ORDER BY version DESC LIMIT 1
+) w
 ORDER BY p.position
 """
 
@@ -75,12 +85,13 @@ CROSS JOIN LATERAL (
 ORDER BY p.position
 """
 
-Reason = Literal["created", "changed_since", "collection_deleted"]
+Reason = Literal["created", "changed_since", "collection_deleted", "no_embedding"]
 
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A vector that was left as it is: the request created it, somebody changed it since, or its collection is gone."""
+    """A vector that was left as it is: the request created it, somebody changed it since, its collection is gone, or
+    it has no embedding that the collection can hold by now, nor a content that can be embedded."""
 
     collection_id: UUID
     id: str
@@ -109,30 +120,44 @@ class Restoring:
 
         Raises:
             VectorNotFoundError: it had no such version, or was deleted with it.
-            SpecChangedError: its embedding then was of another model.
-            NoPlaceError: its embedding then is none for what the collection has become.
+            SpecChangedError: its embedding then was of another model, and its content cannot be embedded.
+            NoPlaceError: its embedding is none for what the collection has become.
+            ProviderUnavailableError, TooManyTextsError
         """
         stream = vector_stream(collection.collection_id, vector_id)
         async with self._service.events() as connection:
             state = await read_past_state(connection, stream, context.tenant, version)
+            past = await read_collection_stream(connection, collection.collection_id)
         if state is None:
             raise VectorNotFoundError(vector_id)
-        return UpsertVector(as_creation(state, collection), if_version, brings_back=True)
+        coming = ComingBack(state, if_version)
+        [operation] = await bring_back(self._service, context.tenant, collection, past, [coming])
+        if not isinstance(operation, UpsertVector):
+            raise operation
+        return operation
 
     async def request(self, context: CommandContext, request_id: str, after: int, *, force: bool) -> Restored:
         """A page of what the request changed or deleted. `force`: also what was changed since."""
         context = _caused_by(context, request_id)
-        for _ in range(_RACES):
-            async with self._service.events() as connection:
-                rows = await connection.fetch(_EVENTS_OF_REQUEST, request_id, context.tenant, after, PAGE_EVENTS)
-            page = Restored(after=rows[-1]["position"] if len(rows) == PAGE_EVENTS else None)
-            try:
-                for collection_id, of_collection in _by_collection(rows).items():
-                    await self._restore_rows(context, collection_id, of_collection, page, force=force)
-            except BatchRefusedError:
-                continue  # something changed meanwhile: looked at again
-            return page
-        raise VectorsKeepChangingError(request_id)
+        rows = await self._rows(context, request_id, after)
+        page = Restored(after=rows[-1]["position"] if len(rows) == PAGE_EVENTS else None)
+        for collection_id in dict.fromkeys(row["collection_id"] for row in rows):
+            done: set[str] = set()
+            for _ in range(_RACES):
+                # Of each vector the last of its events.
+                left = {
+                    row["id"]: row for row in rows if row["collection_id"] == collection_id and row["id"] not in done
+                }
+                if await self._restore_rows(context, collection_id, list(left.values()), page, done, force=force):
+                    break
+                rows = await self._rows(context, request_id, after)
+            else:
+                raise VectorsKeepChangingError(request_id)
+        return page
+
+    async def _rows(self, context: CommandContext, request_id: str, after: int) -> list[asyncpg.Record]:
+        async with self._service.events() as connection:
+            return await connection.fetch(_EVENTS_OF_REQUEST, request_id, context.tenant, after, PAGE_EVENTS)
 
     async def _restore_rows(
         self,
@@ -140,12 +165,16 @@ class Restoring:
         collection_id: UUID,
         rows: Sequence[asyncpg.Record],
         page: Restored,
+        done: set[str],
         *,
         force: bool,
-    ) -> None:
-        collection = await self._live(context.tenant, collection_id)
-        operations: list[UpsertVector] = []
-        for row in {row["aggregate_id"]: row for row in rows}.values():
+    ) -> bool:
+        """`done` gets the ids of those that are. False: something changed meanwhile, so the rest is to be looked at
+        again."""
+        collection, past = await self._live(context.tenant, collection_id)
+        coming: list[ComingBack] = []
+        skipped: list[Skipped] = []
+        for row in rows:
             reason = _reason_to_skip(collection, row, force=force)
             state = None
             if reason is None:
@@ -155,16 +184,28 @@ class Restoring:
                     )
                 reason = "created" if state is None else None
             if reason is not None:
-                page.skipped.append(Skipped(collection_id, row["id"], reason))
+                skipped.append(Skipped(collection_id, row["id"], reason))
                 continue
-            assert collection is not None
             assert state is not None
-            deleted = row["current_type"] == VectorDeleted.event_type
-            expected = None if force else 0 if deleted else row["current_version"]
-            operations.append(UpsertVector(as_creation(state, collection), expected, brings_back=True))
-        if operations:
+            if force:
+                coming.append(ComingBack(state))
+            elif row["current_type"] == VectorDeleted.event_type:
+                coming.append(ComingBack(state, if_version=0))
+            else:
+                coming.append(ComingBack(state, if_written=row["current_version"]))
+        if coming:
             assert collection is not None
-            await self._write(context, collection, operations, page)
+            target = WriteTarget(collection)
+            try:
+                await self._bring_back(context, target, past, coming, page, done)
+            except UNPREPARED:
+                if not await self._service.is_outdated(context.tenant, target):
+                    raise
+                return False
+            except (BatchRefusedError, CollectionChangedError, CollectionDeletedError):
+                return False
+        page.skipped += skipped
+        return True
 
     async def collection(
         self, context: CommandContext, name: str, collection_id: UUID, after: int
@@ -181,19 +222,23 @@ class Restoring:
                 raise CollectionNotFoundError(str(collection_id))
             rows = await connection.fetch(_VECTORS_OF_COLLECTION, collection_id, after, PAGE_EVENTS)
             alive = {row["aggregate_id"]: row for row in rows if row["event_type"] != VectorDeleted.event_type}
-            states = [
-                await read_past_state(connection, stream, context.tenant, row["version"])
+            coming = [
+                ComingBack(state)
                 for stream, row in alive.items()
+                if (state := await read_past_state(connection, stream, context.tenant, row["version"])) is not None
             ]
         context = _caused_by(context, str(past[-1].event_id))
         page = Restored(after=rows[-1]["position"] if len(rows) == PAGE_EVENTS else None)
-        target = await self._successor(context, name, collection_id, past, page)
-        operations = [
-            UpsertVector(as_creation(state, target), brings_back=True) for state in states if state is not None
-        ]
-        if operations:
-            await self._write(context, target, operations, page)
-        return target, page
+        done: set[str] = set()
+
+        async def find_target() -> WriteTarget:
+            return WriteTarget(await self._successor(context, name, collection_id, past, page))
+
+        async def fill(target: WriteTarget) -> Collection:
+            await self._bring_back(context, target, past, coming, page, done)
+            return target.collection
+
+        return await by_what_it_is(self._service, context, find_target, fill), page
 
     async def _successor(
         self, context: CommandContext, name: str, collection_id: UUID, past: Sequence[RecordedEvent], page: Restored
@@ -208,7 +253,7 @@ class Restoring:
                 metric=was.metric,
                 type=was.type,
                 index=was.index,
-                embedding_spec=was.embedding_spec,
+                embedding_spec=_last_specs(past).served,
                 description=was.description,
                 month_partitions=was.month_partitions,
                 metadata_indexes=was.metadata_indexes,
@@ -221,23 +266,43 @@ class Restoring:
             raise CollectionExistsError(name)
         return present.collection
 
-    async def _live(self, tenant: str, collection_id: UUID) -> Collection | None:
+    async def _live(self, tenant: str, collection_id: UUID) -> tuple[Collection | None, Sequence[RecordedEvent]]:
+        """The collection, None if it is deleted, and its events."""
         async with self._service.events() as connection:
             past = await read_collection_stream(connection, collection_id)
         if not past or past[0].tenant != tenant:
-            return None
+            return None, past
         found = await self._service.resolve(tenant, past[0].event_data["name"])
-        return found.collection if found is not None and found.collection.collection_id == collection_id else None
+        is_there = found is not None and found.collection.collection_id == collection_id
+        return found.collection if found is not None and is_there else None, past
 
-    async def _write(
-        self, context: CommandContext, collection: Collection, operations: Sequence[UpsertVector], page: Restored
+    async def _bring_back(
+        self,
+        context: CommandContext,
+        target: WriteTarget,
+        past: Sequence[RecordedEvent],
+        coming: Sequence[ComingBack],
+        page: Restored,
+        done: set[str],
     ) -> None:
-        for part in _within(operations, TRANSACTION_BYTES):
-            outcome = await self._service.write(context, WriteTarget(collection), part)
+        """`past` are the events of the collection that the vectors are from; those that `done` names are back, and
+        those that come back are added to it."""
+        left = [one for one in coming if one.state.id not in done]
+        if not left:
+            return
+        brought = await bring_back(self._service, context.tenant, target.collection, past, left)
+        for part in _within([one for one in brought if isinstance(one, UpsertVector)], TRANSACTION_BYTES):
+            outcome = await self._service.write(context, target, part)
             unchanged = sum(operation.result == "unchanged" for operation in outcome.operations)
             page.unchanged += unchanged
             page.restored += len(outcome.operations) - unchanged
             page.outcomes.append(outcome)
+            done.update(operation.id for operation in outcome.operations)
+        page.skipped += [
+            Skipped(past[0].collection_id, one.state.id, "no_embedding")
+            for one, operation in zip(left, brought, strict=True)
+            if not isinstance(operation, UpsertVector)
+        ]
 
 
 class VectorsKeepChangingError(Exception):
@@ -247,40 +312,12 @@ class VectorsKeepChangingError(Exception):
         super().__init__(f"vectors of the request {request_id!r} keep being changed; try again")
 
 
-def as_creation(state: PastState, collection: Collection) -> VectorCreated:
-    """
-    Raises:
-        SpecChangedError: there is no embedding of the collection's spec.
-        NoPlaceError: the embedding is none for what the collection has become.
-    """
-    embeddings = tuple(one for one in state.embeddings if one.spec == collection.embedding_spec)
-    if not embeddings:
-        raise SpecChangedError(state.id)
-    fault = embedding_fault(decode(embeddings[0].data), collection.metric, collection.type)
-    if fault is not None:
-        raise NoPlaceError(state.id, fault.problem, fault.rule)
-    return VectorCreated(
-        id=state.id,
-        embeddings=embeddings,
-        content=state.content,
-        metadata=state.metadata,
-        **({} if state.expires_at is None else {"expires_at": state.expires_at}),
-    )
-
-
 def _reason_to_skip(collection: Collection | None, row: asyncpg.Record, *, force: bool) -> Reason | None:
     if collection is None:
         return "collection_deleted"
     if row["first_version"] == 1:
         return "created"
-    return None if force or row["current_version"] == row["last_version"] else "changed_since"
-
-
-def _by_collection(rows: Iterable[asyncpg.Record]) -> dict[UUID, list[asyncpg.Record]]:
-    found: dict[UUID, list[asyncpg.Record]] = {}
-    for row in rows:
-        found.setdefault(row["collection_id"], []).append(row)
-    return found
+    return None if force or row["written_version"] == row["last_version"] else "changed_since"
 
 
 def _last_definition(past: Sequence[RecordedEvent]) -> Collection:
@@ -293,6 +330,13 @@ def _last_definition(past: Sequence[RecordedEvent]) -> Collection:
     return state.live
 
 
+def _last_specs(past: Sequence[RecordedEvent]) -> EmbeddingSpecs:
+    """What the collection had at its deletion, the last of these events."""
+    specs = PastSpecs(past).at(past[-1].position)
+    assert specs is not None
+    return specs
+
+
 def _within(operations: Sequence[UpsertVector], most_bytes: int) -> Iterator[list[UpsertVector]]:
     """The operations in order, in parts of about so many bytes of events, each of at least one."""
     part: list[UpsertVector] = []
@@ -303,7 +347,8 @@ def _within(operations: Sequence[UpsertVector], most_bytes: int) -> Iterator[lis
             part, size = [], 0
         part.append(operation)
         size += len(operation.event.serialised)
-    yield part
+    if part:
+        yield part
 
 
 def _caused_by(context: CommandContext, cause: str) -> CommandContext:

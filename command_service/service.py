@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Self
+from typing import Self, TypeVar
 
 from uuid_utils.compat import uuid7
 
@@ -24,6 +24,7 @@ from command_service.domain.commands import (
     DeleteExpired,
     DeleteVector,
     PatchVector,
+    ReembedVector,
     UpdateCollection,
     UpsertVector,
     VectorOperation,
@@ -34,19 +35,25 @@ from command_service.domain.refusals import (
     CollectionChangedError,
     CollectionDeletedError,
     IdempotencyKeyReusedError,
+    RefusalError,
 )
 from command_service.matching import Matching
 from command_service.outcomes import OUTCOME, AliasOutcome, CollectionOutcome, Outcome, VectorsOutcome
 from events_schema.collections import IndexSpec
-from events_schema.embedding import EmbeddingSpec
+from events_schema.embedding import EmbeddingSpec, StoredEmbedding
 from events_schema.streams import collection_stream
 from shared.embedding.embedder import TextEmbedder
+from shared.embedding.errors import ProviderUnavailableError, TooManyTextsError
+from shared.http.problems import ProblemError
 from shared.postgres import Connection, Pool
 from shared.principal import Principal
 from shared.tokens import ConsistencyToken, Signer
 
 _OPERATION_BYTES = 256
 _MAX_TRIES = 4
+_REFUSED = (ProblemError, RefusalError, ProviderUnavailableError, TooManyTextsError)
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +90,11 @@ class CommandService:
         principal: Principal,
         embedder: TextEmbedder,
         backpressure: Backpressure,
+        read: Pool | None,
     ) -> None:
+        """`read` leads to the read database, where there is one."""
         self.bus = bus
+        self.read = read
         self.principal = principal
         self.embedder = embedder
         self.backpressure = backpressure
@@ -124,6 +134,15 @@ class CommandService:
                 return live
         return None
 
+    async def present(self, tenant: str, name: str) -> CollectionState:
+        """What the event database says of the collection; `name` may be an alias.
+
+        Raises:
+            CollectionChangedError: the alias keeps being changed.
+        """
+        target = await self.resolve(tenant, name)
+        return CollectionState() if target is None else await self._look_again(tenant, target.collection.name)
+
     async def _look_again(self, tenant: str, name: str) -> CollectionState:
         """What bears the name as the event database knows it; another process may have changed it."""
         stream = collection_stream(tenant, name)
@@ -133,7 +152,7 @@ class CommandService:
         return state
 
     async def is_outdated(self, tenant: str, target: WriteTarget) -> bool:
-        """Whether what was refused for what is known of the collection might fit what it is now, or what its alias
+        """Whether what was refused for what is known of the collection might fit what it is now, or what its name
         stands for now."""
         known = target.collection
         if target.alias is not None:
@@ -141,7 +160,9 @@ class CommandService:
             if alias is None or alias.collection_id != known.collection_id:
                 return True
         found = (await self._look_again(tenant, known.name)).live
-        return found is not None and found.collection_id == known.collection_id and not _alike(found, known)
+        if found is None:
+            return target.creation is None
+        return found.collection_id != known.collection_id or not _alike(found, known)
 
     async def change_collection(self, command: CollectionCommand) -> CollectionOutcome:
         outcome = await self.bus.execute(command)
@@ -188,7 +209,7 @@ class CommandService:
             operations=tuple(operations),
             size_bytes=sum(map(_size_bytes, operations)),
             creation=target.creation,
-            checked=(collection.metric, collection.type),
+            checked=collection.checked,
             alias=target.alias,
         )
         try:
@@ -246,6 +267,22 @@ class CommandService:
             outcomes.append(None if stored is None else OUTCOME.validate_json(stored.response))
         return outcomes
 
+    async def or_kept(self, context: CommandContext, work: Awaitable[T], kind: type[T]) -> T:
+        """What `work` comes to. Where it is refused, what the same request came to before under its idempotency key: a
+        collection may not be any more what the first one was made for.
+
+        Raises:
+            IdempotencyKeyReusedError, and whatever `work` raises.
+        """
+        try:
+            return await work
+        except _REFUSED:
+            if context.idempotency is not None:
+                [kept] = await self.kept_outcomes([context])
+                if isinstance(kept, kind):
+                    return kept
+            raise
+
     def token(self, tenant: str, outcome: Outcome) -> str:
         return self.signer.sign_token(
             ConsistencyToken(outcome.log_id, tenant, outcome.first_position, outcome.last_position)
@@ -263,7 +300,11 @@ def refused_alone() -> Iterator[None]:
 
 def _alike(one: Collection, other: Collection) -> bool:
     """Whether what is fit to be written to the one is fit for the other."""
-    return (one.embedding_spec, one.metric, one.type) == (other.embedding_spec, other.metric, other.type)
+    return one.checked == other.checked
+
+
+def _stored_bytes(embeddings: Sequence[StoredEmbedding]) -> int:
+    return sum(len(one.data) for one in embeddings)
 
 
 def _size_bytes(operation: VectorOperation) -> int:
@@ -271,6 +312,8 @@ def _size_bytes(operation: VectorOperation) -> int:
         case CreateVector() | UpsertVector():
             return _OPERATION_BYTES + len(operation.event.serialised)
         case PatchVector():
-            return _OPERATION_BYTES + len(operation.embedding or "") + len(operation.content or "")
+            return _OPERATION_BYTES + _stored_bytes(operation.embeddings) + len(operation.content or "")
+        case ReembedVector():
+            return _OPERATION_BYTES + _stored_bytes(operation.embeddings)
         case DeleteVector() | DeleteExpired():
             return _OPERATION_BYTES

@@ -26,6 +26,9 @@ class CommandSettings(EmbeddingSettings, HttpSettings):
     """How often it is looked how far the projection is."""
     expiry_interval_seconds: float = Field(default=5.0, gt=0)
     """How often it is looked for vectors that have expired, to delete them. It needs `read_dsn`."""
+    reembedding_interval_seconds: float = Field(default=2.0, gt=0)
+    """How often it is looked for collections that move to another embedding model, to embed their contents by it. A
+    move comes to its end only with `read_dsn`."""
     max_waiting_commands: int = Field(default=10_000, ge=1)
     """Commands that may wait for the writer; beyond, 503."""
     max_waiting_bytes: int = Field(default=64 * 1024 * 1024, ge=1024)

@@ -33,7 +33,7 @@ async def record_skip(
         [version] = end.versions
         event = decide(command, version=version)
         if event is None:
-            [taken] = await read_stream(connection, stream)
+            [taken] = await read_stream(connection, stream, after_version=0)
             position = taken.position
         else:
             position = end.position + 1

@@ -8,6 +8,7 @@ reaches further back are folded whole and kept.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from itertools import groupby
 from typing import Any
 from uuid import UUID
@@ -18,10 +19,11 @@ from cachetools import LRUCache
 
 from command_service import event_store
 from command_service.domain.collections import CollectionState
-from command_service.domain.vectors import Vector, VectorState, evolve
+from command_service.domain.vectors import HeldEmbedding, Vector, VectorState, evolve, held, merged
 from events_schema.base import RecordedEvent
 from events_schema.registry import decode_event
-from events_schema.vectors import VectorCreated, VectorDeleted, VectorEvent, VectorUpdated
+from events_schema.specs import EmbeddingSpecs
+from events_schema.vectors import VectorCreated, VectorDeleted, VectorEvent, VectorReembedded, VectorUpdated
 from shared.event_log import read_stream
 from shared.postgres import Connection
 
@@ -37,6 +39,22 @@ class StreamStates:
     def __init__(self) -> None:
         self._collections: LRUCache[UUID, CollectionState] = LRUCache(MAX_COLLECTIONS)
         self._long_vectors: LRUCache[UUID, VectorState] = LRUCache(MAX_LONG_VECTORS)
+        self._log_id: UUID | None = None
+        self._position = 0
+
+    def see_end(self, log_id: UUID, position: int) -> bool:
+        """The log as it is now, of which all is known that is. One that was restored may lack what was remembered: all
+        is forgotten if it is another log, or ends earlier than it did. Whether it is."""
+        is_another = self._log_id is not None and (log_id != self._log_id or position < self._position)
+        if is_another:
+            self._collections.clear()
+            self._long_vectors.clear()
+        self._log_id, self._position = log_id, position
+        return is_another
+
+    def see_appended(self, position: int) -> None:
+        """The log goes up to there at least."""
+        self._position = position
 
     def known_collection(self, stream: UUID) -> CollectionState | None:
         """The collection as it was last seen; the append checks that it still is."""
@@ -59,15 +77,20 @@ class StreamStates:
             )
         return states
 
-    async def vectors(self, connection: Connection, streams: set[UUID]) -> dict[UUID, VectorState]:
-        """The states of those streams that have events."""
+    async def vectors(
+        self, connection: Connection, streams: Mapping[UUID, EmbeddingSpecs | None]
+    ) -> dict[UUID, VectorState]:
+        """The states of those streams that have events, with every embedding under the specs given for a stream, which
+        are its collection's; None: there is no such collection any more."""
         states: dict[UUID, VectorState] = {}
         rows = await event_store.read_tails(connection, list(streams))
         for stream, tail in groupby(rows, key=lambda row: row["aggregate_id"]):
-            states[stream] = await self._vector(connection, stream, list(tail))
+            states[stream] = await self._vector(connection, stream, streams[stream], list(tail))
         return states
 
-    async def _vector(self, connection: Connection, stream: UUID, tail: list[asyncpg.Record]) -> VectorState:
+    async def _vector(
+        self, connection: Connection, stream: UUID, specs: EmbeddingSpecs | None, tail: list[asyncpg.Record]
+    ) -> VectorState:
         known = self._long_vectors.get(stream)
         if known is not None and tail[0]["version"] <= known.version + 1 and known.version <= tail[-1]["version"]:
             state = known
@@ -82,7 +105,7 @@ class StreamStates:
                     )
             self._long_vectors[stream] = state
             return state
-        whole = _fold_tail(tail)
+        whole = _fold_tail(tail, specs)
         if whole is not None:
             return whole
         state = VectorState()
@@ -102,10 +125,12 @@ class StreamStates:
         return state
 
 
-def _fold_tail(tail: list[asyncpg.Record]) -> VectorState | None:
+def _fold_tail(tail: list[asyncpg.Record], specs: EmbeddingSpecs | None) -> VectorState | None:
     """The state, if the stream's last events say all of it: they reach back to a creation or deletion, or
-    between them they set every field."""
-    embedding: str | None = None
+    between them they set every field, and the embedding under each of the specs."""
+    embeddings: tuple[HeldEmbedding, ...] = ()
+    updated_at: datetime | None = None
+    written = 0
     fields: dict[str, Any] = {}
     last = tail[-1]
     for row in reversed(tail):
@@ -113,18 +138,31 @@ def _fold_tail(tail: list[asyncpg.Record]) -> VectorState | None:
         match event:
             case VectorDeleted():
                 # Only as the newest: whatever follows a deletion begins with a creation, which ends the search.
-                return VectorState(last["version"], last["position"], None)
+                return VectorState(last["version"], last["position"], written=last["version"])
+            case VectorReembedded():
+                embeddings = merged(embeddings, held(event.embeddings, row["position"]))
             case VectorCreated() | VectorUpdated():
+                updated_at = updated_at or row["timestamp"]
+                written = written or row["version"]
                 changed = event.model_fields_set
-                if embedding is None and "embeddings" in changed:
-                    embedding = event.embeddings[0].data
+                if "embeddings" in changed:
+                    embeddings = merged(embeddings, held(event.embeddings, row["position"]))
                 for name in _FIELDS:
                     if name not in fields and (name in changed or isinstance(event, VectorCreated)):
                         fields[name] = getattr(event, name)
-        if embedding is not None and len(fields) == len(_FIELDS):
-            live = Vector(embedding, **fields, updated_at=last["timestamp"])
-            return VectorState(last["version"], last["position"], live)
+        if len(fields) < len(_FIELDS) or updated_at is None:
+            continue
+        if isinstance(event, VectorCreated) or _are_all(embeddings, specs, row["position"]):
+            live = Vector(embeddings, **fields, updated_at=updated_at)
+            return VectorState(last["version"], last["position"], live, written)
     return None
+
+
+def _are_all(embeddings: tuple[HeldEmbedding, ...], specs: EmbeddingSpecs | None, read_from: int) -> bool:
+    """Whether no event before the position `read_from` has an embedding that counts."""
+    if specs is None:
+        return True
+    return all(one.since >= read_from or any(of.spec == one.spec for of in embeddings) for one in specs.live)
 
 
 def _decoded(row: asyncpg.Record) -> VectorEvent:

@@ -18,11 +18,16 @@ from command_service.domain.commands import (
     CollectionCommand,
     Command,
     CommandContext,
+    CompleteReembedding,
     CreateCollection,
+    CreateVector,
     DeleteCollection,
+    EndReembedding,
+    PatchVector,
     RemoveAlias,
     SetAlias,
     UpdateCollection,
+    UpsertVector,
     VectorOperation,
     WriteVectors,
 )
@@ -53,8 +58,9 @@ from command_service.stream_states import StreamStates
 from events_schema.aliases import AliasEvent
 from events_schema.base import AggregateType, Event
 from events_schema.collections import CollectionEvent
+from events_schema.specs import EmbeddingSpecs
 from events_schema.streams import collection_stream
-from events_schema.vectors import VectorCreated, VectorDeleted, VectorEvent, VectorUpdated
+from events_schema.vectors import VectorCreated, VectorDeleted, VectorEvent, VectorReembedded, VectorUpdated
 from shared.postgres import Connection
 
 MAX_REPORTED_REFUSALS = 100
@@ -84,12 +90,19 @@ async def decide_all(
     named = {(one.context.tenant, name) for one in commands for name in _names(one)}
     streams = [collection_stream(tenant, name) for tenant, name in named]
     end = await event_store.read_log_end(connection, streams)
+    states.see_end(end.log_id, end.position)
     wanted_keys = {
         (one.context.tenant, one.context.idempotency.key) for one in commands if one.context.idempotency is not None
     }
     keys = await event_store.find_keys(connection, list(wanted_keys), retention) if wanted_keys else {}
     collection_states = await states.collections(connection, dict(zip(streams, end.versions, strict=True)))
-    vector_streams = {stream for one in commands if isinstance(one, WriteVectors) for stream in one.streams}
+    vector_streams = {
+        stream: specs
+        for one in commands
+        if isinstance(one, WriteVectors)
+        for specs in (_specs(one, collection_states),)
+        for stream in one.streams
+    }
     vector_states = await states.vectors(connection, vector_streams) if vector_streams else {}
     doomed = [one for one in commands if isinstance(one, DeleteCollection)]
     known_aliases = await _aliases(connection, doomed, collection_states) if doomed else {}
@@ -97,6 +110,11 @@ async def decide_all(
     for command in commands:
         decision.add(command)
     return decision.decided
+
+
+def _specs(command: WriteVectors, states: Mapping[UUID, CollectionState]) -> EmbeddingSpecs | None:
+    live = states[collection_stream(command.context.tenant, command.collection)].live
+    return None if live is None else live.specs
 
 
 def _names(command: Command) -> Iterator[str]:
@@ -107,7 +125,14 @@ def _names(command: Command) -> Iterator[str]:
         case SetAlias():
             yield command.name
             yield command.collection
-        case CreateCollection() | UpdateCollection() | DeleteCollection() | RemoveAlias():
+        case (
+            CreateCollection()
+            | UpdateCollection()
+            | DeleteCollection()
+            | CompleteReembedding()
+            | EndReembedding()
+            | RemoveAlias()
+        ):
             yield command.name
     if isinstance(command, WriteVectors | UpdateCollection | DeleteCollection) and command.alias is not None:
         yield command.alias
@@ -164,7 +189,9 @@ class _Decision:
         match command:
             case WriteVectors():
                 return self._write_vectors(command)
-            case CreateCollection() | UpdateCollection() | DeleteCollection():
+            case (
+                CreateCollection() | UpdateCollection() | DeleteCollection() | CompleteReembedding() | EndReembedding()
+            ):
                 return self._change_collection(command)
             case SetAlias() | RemoveAlias():
                 return self._change_alias(command)
@@ -176,7 +203,7 @@ class _Decision:
     def _change_collection(self, command: CollectionCommand) -> CollectionOutcome:
         stream = collection_stream(command.context.tenant, command.name)
         before = self._collections[stream]
-        if not isinstance(command, CreateCollection):
+        if isinstance(command, UpdateCollection | DeleteCollection):
             self._expect_alias(command.context.tenant, command.alias, command.name)
             if before.alias is not None:
                 raise CollectionChangedError(command.name)
@@ -198,7 +225,7 @@ class _Decision:
             metric=described.metric,
             type=described.type,
             index=described.index,
-            embedding_spec=described.embedding_spec,
+            embedding_spec=described.specs.target.spec,
             description=described.description,
             month_partitions=described.month_partitions,
             metadata_indexes=described.metadata_indexes,
@@ -286,7 +313,7 @@ class _Decision:
         live = state.live
         if live is None or live.collection_id != command.collection_id:
             raise CollectionDeletedError(command.collection)
-        if command.checked not in (None, (live.metric, live.type)):
+        if command.checked not in (None, live.checked):
             raise CollectionChangedError(command.collection)
         changed: dict[UUID, VectorState] = {}
         appended: list[tuple[UUID, VectorState, VectorEvent]] = []
@@ -300,7 +327,7 @@ class _Decision:
                 events = vectors.decide(
                     before,
                     operation,
-                    live.embedding_spec,
+                    live.specs,
                     now=self._end.timestamp,
                     retention_seconds=live.retention_seconds,
                 )
@@ -384,14 +411,17 @@ def _aggregate_type(event: Event) -> AggregateType:
 
 
 def _outcome(operation: VectorOperation, result: Result, state: VectorState) -> OperationOutcome:
-    return OperationOutcome(id=operation.id, result=result, version=state.version, position=state.position)
+    truncated = isinstance(operation, CreateVector | UpsertVector | PatchVector) and operation.truncated
+    return OperationOutcome(
+        id=operation.id, result=result, version=state.version, position=state.position, truncated=truncated
+    )
 
 
 def _collection_result(command: CollectionCommand) -> Result:
     match command:
         case CreateCollection():
             return "created"
-        case UpdateCollection():
+        case UpdateCollection() | CompleteReembedding() | EndReembedding():
             return "updated"
         case DeleteCollection():
             return "deleted"
@@ -401,7 +431,7 @@ def _vector_result(event: VectorEvent) -> Result:
     match event:
         case VectorCreated():
             return "created"
-        case VectorUpdated():
+        case VectorUpdated() | VectorReembedded():
             return "updated"
         case VectorDeleted():
             return "deleted"

@@ -8,7 +8,6 @@ from fastapi import APIRouter
 from fastapi.responses import Response
 
 from command_service.domain.commands import CommandContext, DeleteVector, VectorOperation
-from command_service.domain.refusals import CollectionChangedError
 from command_service.models import (
     BatchAnswer,
     BatchRequest,
@@ -22,20 +21,18 @@ from command_service.outcomes import VectorsOutcome
 from command_service.preparation import check_embeddings, create_vector, patch_vector, prepare_batch, upsert_vector
 from command_service.requests import IN_PACE, Context, IfMatch, Service, expected_version
 from command_service.service import CommandService, WriteTarget, refused_alone
-from command_service.texts import Destination, Inputs, destination
+from command_service.texts import Destination, Inputs, destination, target_of
+from command_service.writing import by_what_it_is
 from shared.beside_the_loop import beside_the_loop
 from shared.http.application import API_PREFIX, StrictRoute, permission
 from shared.http.paths import VectorIdPath, target_name
-from shared.http.problems import ProblemError, documented
+from shared.http.problems import documented
 from shared.principal import Permission
 
 _BODY = ("malformed-json", "body-too-large", "unsupported-media-type", "validation", "dimension-mismatch", "not-finite",
          "zero-vector", "model-mismatch")  # fmt: skip
 _ANY = ("idempotency-key-reused", "collection-not-found", "collection-deleted", "projection-lag", "overloaded",
         "dependency-unavailable", "timeout")  # fmt: skip
-
-
-_MAX_TRIES = 4
 
 
 def vector_router(prefix: str, *, named: bool) -> APIRouter:
@@ -51,7 +48,7 @@ def vector_router(prefix: str, *, named: bool) -> APIRouter:
         responses=documented(*_BODY, *_ANY, "vector-exists"),
     )  # fmt: skip
     async def create(body: CreateVectorRequest, service: Service, context: Context, name: str = name_of) -> Response:
-        return await _one(service, context, name, [("", body)], lambda to: create_vector(body, to.embedded[0], to.spec))
+        return await _one(service, context, name, [("", body)], lambda to: create_vector(body, to.embedded[0]))
 
     @router.put(
         "/{id}", response_model=VectorWritten, openapi_extra=writes, summary=f"Create or replace a vector{suffix}",
@@ -69,7 +66,7 @@ def vector_router(prefix: str, *, named: bool) -> APIRouter:
         version = expected_version(if_match)
         return await _one(
             service, context, name, [("", body)],
-            lambda to: upsert_vector(vector_id, body, to.embedded[0], version, to.spec),
+            lambda to: upsert_vector(vector_id, body, to.embedded[0], version),
         )  # fmt: skip
 
     @router.patch(
@@ -111,10 +108,8 @@ def vector_router(prefix: str, *, named: bool) -> APIRouter:
     )  # fmt: skip
     async def batch(body: BatchRequest, service: Service, context: Context, name: str = name_of) -> Response:
         inputs = [(f"/operations/{index}", one) for index, one in enumerate(body.operations)]
-        to, outcome = await _written(
-            service, context, name, inputs, lambda to: beside_the_loop(prepare_batch, to, inputs)
-        )
-        return _many(service, context, body, to, outcome)
+        outcome = await _written(service, context, name, inputs, lambda to: beside_the_loop(prepare_batch, to, inputs))
+        return _many(service, context, name, body, outcome)
 
     return router
 
@@ -125,23 +120,15 @@ async def _written(
     name: str,
     inputs: Inputs,
     prepare: Callable[[Destination], Awaitable[Sequence[VectorOperation]]],
-) -> tuple[Destination, VectorsOutcome]:
-    """Prepares the operations and writes them. Once more, if the collection is not any more what they were prepared
-    for, or not what this process thought that it was."""
-    for tries_left in reversed(range(_MAX_TRIES)):
-        to = await destination(service, context, name, inputs)
-        try:
-            operations = await prepare(to)
-        except ProblemError:
-            if not tries_left or not await service.is_outdated(context.tenant, to.target):
-                raise
-            continue
-        try:
-            return to, await service.write(context, to.target, operations)
-        except CollectionChangedError:
-            if not tries_left:
-                raise
-    raise AssertionError
+) -> VectorsOutcome:
+    async def find_target() -> WriteTarget:
+        return await target_of(service, context, name, inputs)
+
+    async def write(target: WriteTarget) -> VectorsOutcome:
+        operations = await prepare(await destination(service, context, target, inputs))
+        return await service.write(context, target, operations)
+
+    return await service.or_kept(context, by_what_it_is(service, context, find_target, write), VectorsOutcome)
 
 
 async def _one(
@@ -156,26 +143,18 @@ async def _one(
         return [operation(to)]
 
     with refused_alone():
-        to, outcome = await _written(service, context, name, inputs, prepare)
-    truncated = any(text is not None and text.truncated for text in to.embedded)
-    return one_written(service, context, to.target, outcome, truncated=truncated)
+        outcome = await _written(service, context, name, inputs, prepare)
+    return one_written(service, context, name, outcome)
 
 
-def one_written(
-    service: CommandService,
-    context: CommandContext,
-    target: WriteTarget,
-    outcome: VectorsOutcome,
-    *,
-    truncated: bool = False,
-) -> Response:
+def one_written(service: CommandService, context: CommandContext, name: str, outcome: VectorsOutcome) -> Response:
     [done] = outcome.operations
     answer = VectorWritten(
         id=done.id,
         version=done.version,
         position=done.position,
-        collection=outcome.collection or target.collection.name,
-        truncated=truncated,
+        collection=outcome.collection or name,
+        truncated=done.truncated,
         consistency_token=service.token(context.tenant, outcome),
     )
     return Response(
@@ -187,7 +166,7 @@ def one_written(
 
 
 def _many(
-    service: CommandService, context: CommandContext, body: BatchRequest, to: Destination, outcome: VectorsOutcome
+    service: CommandService, context: CommandContext, name: str, body: BatchRequest, outcome: VectorsOutcome
 ) -> Response:
     answer = BatchAnswer(
         results=[
@@ -198,15 +177,13 @@ def _many(
                 result=done.result,
                 version=done.version,
                 position=done.position,
-                truncated=text is not None and text.truncated,
+                truncated=done.truncated,
             )
-            for index, (asked, done, text) in enumerate(
-                zip(body.operations, outcome.operations, to.embedded, strict=True)
-            )
+            for index, (asked, done) in enumerate(zip(body.operations, outcome.operations, strict=True))
         ],
         first_position=outcome.first_position,
         last_position=outcome.last_position,
-        collection=outcome.collection or to.collection.name,
+        collection=outcome.collection or name,
         consistency_token=service.token(context.tenant, outcome),
     )
     return Response(answer.model_dump_json(), media_type="application/json")

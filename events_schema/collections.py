@@ -16,6 +16,9 @@ VectorType = Literal["vector", "halfvec"]
 IndexKind = Literal["hnsw", "ivfflat", "none"]
 MetadataIndexType = Literal["string", "number", "boolean", "date"]
 
+MAX_INDEXED_DIMENSION: dict[VectorType, int] = {"vector": 2_000, "halfvec": 4_000}
+"""How many numbers an embedding may have for pgvector to index it."""
+
 
 class IndexSpec(BaseModel):
     """The index over a collection's embeddings, with pgvector's parameters."""
@@ -73,6 +76,21 @@ class CollectionUpdated(Event):
     month_partitions: bool | None = None
     metadata_indexes: tuple[MetadataIndexSpec, ...] | None = None
     retention_seconds: int | None = None
+    embedding_spec: EmbeddingSpec | None = Field(
+        default=None, description="What the collection is to be searched by from when every vector has it."
+    )
+    other_specs: tuple[EmbeddingSpec, ...] | None = Field(
+        default=None, description="Every write brings embeddings under these too, besides the collection's own."
+    )
+
+
+class CollectionReembedded(Event):
+    """Every vector has an embedding under this spec, and so has each that is written while the spec is one of the
+    collection's."""
+
+    event_type: ClassVar[str] = "CollectionReembedded"
+
+    embedding_spec: EmbeddingSpec
 
 
 class CollectionDeleted(Event):
@@ -82,4 +100,4 @@ class CollectionDeleted(Event):
     collection_id: UUID
 
 
-CollectionEvent = CollectionCreated | CollectionUpdated | CollectionDeleted
+CollectionEvent = CollectionCreated | CollectionUpdated | CollectionReembedded | CollectionDeleted

@@ -25,7 +25,8 @@ class VectorCreated(Event):
 
 
 class VectorUpdated(Event):
-    """Holds only what changed, each field with its whole new value."""
+    """Holds only what changed, each field with its whole new value; of the embeddings, those under the specs that
+    changed."""
 
     event_type: ClassVar[str] = "VectorUpdated"
 
@@ -36,6 +37,16 @@ class VectorUpdated(Event):
     expires_at: AwareDatetime | None = Field(default=None, description="As at the creation; null: it no longer does.")
 
 
+class VectorReembedded(Event):
+    """Its content has embeddings under further specs. Nothing else changes, nor is it written anew: a retention goes on
+    counting."""
+
+    event_type: ClassVar[str] = "VectorReembedded"
+
+    id: str
+    embeddings: tuple[StoredEmbedding, ...] = Field(min_length=1)
+
+
 class VectorDeleted(Event):
     event_type: ClassVar[str] = "VectorDeleted"
 
@@ -43,4 +54,4 @@ class VectorDeleted(Event):
     reason: Literal["expired"] | None = Field(default=None, description="Why, where nobody asked for it.")
 
 
-VectorEvent = VectorCreated | VectorUpdated | VectorDeleted
+VectorEvent = VectorCreated | VectorUpdated | VectorReembedded | VectorDeleted

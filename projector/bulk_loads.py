@@ -8,8 +8,9 @@ searched exactly, and the next one goes on.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
+from math import inf
 from uuid import UUID
 
 import asyncpg
@@ -28,13 +29,23 @@ from projector.generations import (
     read_active,
     renew_revision,
 )
-from projector.indexing import drop_index, has_any_index
+from projector.indexing import count_rows, drop_index, has_any_index, index_in_place
 from projector.settings import ProjectorSettings
 from shared.postgres import CONNECTION_LOST, Connection, Pool, PooledAddressError
 
 _MUCH_EVENTS = 2_000
 _LATELY_SECONDS = 2.0
 """So many events within this time are about what an HNSW index takes in row by row."""
+
+_PAUSE_SHARE = 4
+"""Fewer than a quarter of them in a quarter of the time are a pause, and may be the end."""
+
+_MANY_EVENTS = 5_000
+_PAUSE_FACTOR = 2
+"""A pause is the end when it lasts twice as long as so many events took before it: batches, too, come with pauses."""
+
+_LOOK_SECONDS = 0.25
+"""How often it is looked whether what waits is projected."""
 
 _SHARE_OF_ROWS = 2
 """What comes is large against what is there from half as many on: below, making the whole index anew takes longer than
@@ -141,13 +152,77 @@ async def _tell(connection: Connection, generation: Generation, checkpoints: Seq
         await renew_revision(connection, found, checkpoints)
 
 
-async def is_loading(connection: Connection, log: EventLog, collection_id: UUID, settings: ProjectorSettings) -> bool:
-    """Whether more comes for the collection than an index can take in: so much that waits, or came lately."""
+async def seconds_loading(
+    connection: Connection, log: EventLog, collection_id: UUID, settings: ProjectorSettings
+) -> float:
+    """Whether more comes for the collection than an index can take in: so much that waits, or came lately. For so many
+    seconds at least this is so, if nothing more comes; 0: it is not."""
     much = min(_MUCH_EVENTS, settings.bulk_load_min_events)
-    newest = await log.newest(collection_id, much) if much else None
-    if newest is None:
+    many = min(_MANY_EVENTS, settings.bulk_load_min_events)
+    few = -(-much // _PAUSE_SHARE)
+    newest = await log.newest(collection_id, [few, much, many]) if much else {}
+    if much not in newest:
+        return 0.0
+    many_age = newest[many].age_seconds if many in newest else inf
+    left = seconds_left(newest[few].age_seconds, newest[much].age_seconds, many_age)
+    if newest[much].position > projected(await read_checkpoints(connection)):
+        return max(left, _LOOK_SECONDS)
+    return max(left, 0.0)
+
+
+def seconds_left(few: float, much: float, many: float) -> float:
+    """Until a load is over of which a few events, much and many came within the last so many seconds; `many` is
+    infinite where there are not so many. 0 or less: it is over."""
+    pause = max(_LATELY_SECONDS / _PAUSE_SHARE, _PAUSE_FACTOR * (many - few))
+    return min(_LATELY_SECONDS - much, pause - few)
+
+
+async def index_unless_outrun(
+    connection: Connection, generation: Generation, settings: ProjectorSettings, may_give_up: Callable[[], bool]
+) -> None:
+    """`index_in_place`, but given up when the load goes on: what comes meanwhile goes into the index row by row in the
+    end, and if that is much, the index is better made anew when no more comes.
+
+    Raises:
+        GenerationGoneError: the generation is not the active one any more.
+        asyncpg.PostgresError, LayoutChangedError: the index cannot be made, or what is there of it not be dropped.
+        One of `CONNECTION_LOST`
+    """
+    if generation.shape.index.kind != "hnsw" or not settings.bulk_load_min_events:
+        await index_in_place(connection, generation, settings)
+        return
+    rows = await count_rows(connection, generation, settings)
+    much = max(settings.bulk_load_min_events, rows // _SHARE_OF_ROWS)
+    async with opened_event_log(settings) as log:
+        began = (await log.head()).position
+    making = asyncio.create_task(index_in_place(connection, generation, settings))
+    try:
+        while not making.done():
+            await asyncio.wait([making], timeout=settings.upkeep_interval_seconds)
+            if not making.done() and may_give_up() and await _goes_on(generation.collection_id, began, much, settings):
+                break
+        else:
+            await making
+            return
+    finally:
+        making.cancel()
+        await asyncio.gather(making, return_exceptions=True)
+    _log.info("gave up making an index, because more comes", table=generation.embeddings)
+    # It may have been there a moment before.
+    await set_aside(connection, generation, settings)
+
+
+async def _goes_on(collection_id: UUID, after: int, much: int, settings: ProjectorSettings) -> bool:
+    """Whether much has come since, and still comes. That it cannot be told is no reason to give up."""
+    lately = min(_MUCH_EVENTS, settings.bulk_load_min_events)
+    try:
+        async with opened_event_log(settings) as log:
+            if await log.count_collection(collection_id, after, (await log.head()).position, much) < much:
+                return False
+            newest = await log.newest(collection_id, [lately])
+    except (*CONNECTION_LOST, asyncpg.PostgresError):
         return False
-    return newest.age_seconds < _LATELY_SECONDS or newest.position > projected(await read_checkpoints(connection))
+    return newest[lately].age_seconds < _LATELY_SECONDS
 
 
 def projected(checkpoints: Sequence[Checkpoint]) -> int:

@@ -11,8 +11,10 @@ import asyncpg
 import orjson
 
 from events_schema.base import RecordedEvent
-from events_schema.collections import CollectionCreated, CollectionUpdated, MetadataIndexSpec
+from events_schema.collections import CollectionCreated, CollectionReembedded, CollectionUpdated, MetadataIndexSpec
+from events_schema.embedding import EmbeddingSpec
 from events_schema.registry import decode_event
+from events_schema.specs import EmbeddingSpecs
 from projector.checkpoints import read_positions
 from projector.event_log import EventLog
 from projector.generations import Generation, read_generations
@@ -22,10 +24,11 @@ from projector.parking import without_parked
 from projector.partitions import partitions_of_table
 from shared.kafka.partitions import partitions_of
 from shared.postgres import Connection
+from shared.read_model.specs import specs_of
 
 _READ = """
 SELECT c.name, c.metric, c.type, c.index, c.month_partitions, c.metadata_indexes, c.description, c.retention_seconds,
-       c.version, c.position, s.generation
+       c.version, c.position, c.embedding_spec, c.specs, c.spec_since, s.generation
 FROM collections c LEFT JOIN collection_state s USING (collection_id) WHERE c.collection_id = $1
 """
 
@@ -75,6 +78,8 @@ def _of_the_row(row: asyncpg.Record, stream: Sequence[RecordedEvent], position: 
     expected = _fold([event for event in stream if event.version <= row["version"]])
     stored = {name: row[name] for name in expected}
     stored |= {name: orjson.loads(row[name]) for name in ("index", "metadata_indexes")}
+    stored["embedding_spec"] = EmbeddingSpec.model_validate_json(row["embedding_spec"])
+    stored["specs"] = specs_of(stored["embedding_spec"], row["specs"])
     return [
         CatalogueFault("collection", f"{name} is {stored[name]!r}, its events say {value!r}")
         for name, value in expected.items()
@@ -92,7 +97,11 @@ def _fold(stream: Sequence[RecordedEvent]) -> dict[str, Any]:
             state |= {"index": event.index.model_dump(mode="json"), "retention_seconds": event.retention_seconds}
             state["month_partitions"] = event.month_partitions
             state["metadata_indexes"] = _in_order(event.metadata_indexes)
+            state |= _of_specs(EmbeddingSpecs.created(event))
+        elif isinstance(event, CollectionReembedded):
+            state |= _of_specs(state["specs"].after(event, recorded.position))
         elif isinstance(event, CollectionUpdated):
+            state |= _of_specs(state["specs"].after(event, recorded.position))
             for name in ("description", "retention_seconds"):
                 if name in event.model_fields_set:
                     state[name] = getattr(event, name)
@@ -103,6 +112,12 @@ def _fold(stream: Sequence[RecordedEvent]) -> dict[str, Any]:
             if event.metadata_indexes is not None:
                 state["metadata_indexes"] = _in_order(event.metadata_indexes)
     return state
+
+
+def _of_specs(specs: EmbeddingSpecs) -> dict[str, Any]:
+    served = specs.find(specs.served)
+    assert served is not None
+    return {"specs": specs, "embedding_spec": served.spec, "spec_since": served.since}
 
 
 def _in_order(indexes: Sequence[MetadataIndexSpec]) -> list[dict[str, Any]]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from projector.catalogue_check import CatalogueFault, catalogue_faults
 from projector.event_log import EventLog
@@ -33,28 +34,33 @@ class GenerationReport:
 
     def as_json(self) -> dict[str, Any]:
         recall = None if self.recall_at_10 is None else round(self.recall_at_10, 4)
-        return {**self.compared.as_json(), "recall_at_10": recall, "repaired": self.repaired}
+        measured = {"recall_at_10": recall, "min_recall": self.min_recall}
+        return {**self.compared.as_json(), **measured, "repaired": self.repaired}
 
 
 @dataclass(frozen=True, slots=True)
 class CollectionReport:
-    """`faults` are of the catalogue; with one of its tables nothing is compared."""
+    """`faults` are of the catalogue; with one of its tables nothing is compared. With an `error`, a sentence, it could
+    not be looked at."""
 
-    target: Target
-    faults: Sequence[CatalogueFault]
-    generations: Sequence[GenerationReport] = field(default=())
+    collection_id: UUID
+    name: str
+    faults: Sequence[CatalogueFault] = ()
+    generations: Sequence[GenerationReport] = ()
+    error: str | None = None
 
     @property
     def is_well(self) -> bool:
-        return not self.faults and all(one.is_well for one in self.generations)
+        return self.error is None and not self.faults and all(one.is_well for one in self.generations)
 
     def as_json(self) -> dict[str, Any]:
         return {
-            "collection": self.target.name,
-            "collection_id": str(self.target.collection_id),
+            "collection": self.name,
+            "collection_id": str(self.collection_id),
             "ok": self.is_well,
             "faults": [{"kind": fault.kind, "detail": fault.detail} for fault in self.faults],
             "generations": [one.as_json() for one in self.generations],
+            "error": self.error,
         }
 
 
@@ -82,14 +88,14 @@ class CollectionCheck:
             await repair_active(self.connection, self.target.collection_id)
             faults = await self._faults()
         if any(fault.kind == "tables" for fault in faults):
-            return CollectionReport(self.target, faults)
+            return CollectionReport(self.target.collection_id, self.target.name, faults)
         live = await read_generations(self.connection, self.target.collection_id)
         reports = [
             await self._check(generation, repair=repair)
             for generation in live
             if generation.state in {"active", "kept"}
         ]
-        return CollectionReport(self.target, faults, reports)
+        return CollectionReport(self.target.collection_id, self.target.name, faults, reports)
 
     async def _faults(self) -> list[CatalogueFault]:
         return await catalogue_faults(self.connection, self.log, self.target.collection_id)

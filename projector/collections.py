@@ -7,16 +7,25 @@ from dataclasses import replace
 from typing import assert_never
 from uuid import UUID, uuid4
 
+import asyncpg
 import orjson
 
 from events_schema.aliases import AliasRemoved, AliasSet
 from events_schema.base import RecordedEvent
-from events_schema.collections import CollectionCreated, CollectionDeleted, CollectionUpdated, MetadataIndexSpec
+from events_schema.collections import (
+    CollectionCreated,
+    CollectionDeleted,
+    CollectionReembedded,
+    CollectionUpdated,
+    MetadataIndexSpec,
+)
+from events_schema.embedding import EmbeddingSpec
 from events_schema.registry import AnyEvent, decode_event
 from events_schema.skips import ProjectionSkipDecided
-from events_schema.vectors import VectorCreated, VectorDeleted, VectorUpdated
+from events_schema.specs import LiveSpec
+from events_schema.vectors import VectorCreated, VectorDeleted, VectorReembedded, VectorUpdated
 from projector.aliases import lead_away
-from projector.errors import UnprojectableEventError
+from projector.errors import AwaitsGenerationError, UnprojectableEventError
 from projector.event_log import EventLog
 from projector.generations import (
     COLUMNS,
@@ -25,17 +34,21 @@ from projector.generations import (
     delete_generations,
     generation_of,
     insert_generation,
+    read_generations,
+    set_state,
 )
 from projector.metadata_indexes import create_declared_indexes
+from projector.spec_history import is_served
 from projector.tables import create_tables
 from projector.versions import current_version
 from shared.postgres import Connection
+from shared.read_model.specs import as_stored, specs_of
 
 FIRST_GENERATION = 1
 
 _LOCK = "SELECT pg_advisory_xact_lock($1)"
 
-_VERSION = "SELECT version FROM collections WHERE collection_id = $1"
+_KNOWN = "SELECT version, embedding_spec, specs FROM collections WHERE collection_id = $1"
 
 _BEARER_OF_NAME = "SELECT collection_id FROM collections WHERE tenant = $1 AND name = $2 AND deleted_at IS NULL"
 
@@ -54,6 +67,12 @@ UPDATE collections SET description = CASE WHEN $2 THEN $3 ELSE description END,
     month_partitions = coalesce($7, month_partitions), metadata_indexes = coalesce($8, metadata_indexes),
     version = $9, position = $10, updated_at = $11,
     retention_seconds = CASE WHEN $12 THEN $13 ELSE retention_seconds END
+WHERE collection_id = $1
+"""
+
+_SET_SPECS = """
+UPDATE collections SET embedding_spec = $2, specs = $3, spec_since = $4, served_from = coalesce($5, served_from),
+    version = $6, position = $7, updated_at = $8
 WHERE collection_id = $1
 """
 
@@ -80,20 +99,24 @@ async def apply_collection_event(connection: Connection, recorded: RecordedEvent
 
     Raises:
         UnreadableEventError, UnprojectableEventError: the event is at fault.
+        AwaitsGenerationError
     """
     event: AnyEvent = decode_event(recorded.event_type, recorded.schema_version, recorded.event_data)
     await connection.execute(_LOCK, _lock_key(recorded.collection_id))
-    known_version: int | None = await connection.fetchval(_VERSION, recorded.collection_id)
-    if known_version is not None and known_version >= recorded.version:
+    known = await connection.fetchrow(_KNOWN, recorded.collection_id)
+    if known is not None and known["version"] >= recorded.version:
         return
     match event:
         case CollectionCreated():
             await _create(connection, recorded, event, log)
-        case CollectionUpdated() | CollectionDeleted() if known_version is None:
+        case CollectionUpdated() | CollectionReembedded() | CollectionDeleted() if known is None:
             if await _creation_is_passed_over(log, recorded.collection_id):
                 return
             raise UnprojectableEventError(f"the collection {recorded.collection_id} was never created")
         case CollectionUpdated():
+            assert known is not None
+            if {"embedding_spec", "other_specs"} & event.model_fields_set:
+                await _move(connection, recorded, event, known, log)
             await connection.execute(
                 _UPDATE,
                 recorded.collection_id,
@@ -110,10 +133,19 @@ async def apply_collection_event(connection: Connection, recorded: RecordedEvent
                 "retention_seconds" in event.model_fields_set,
                 event.retention_seconds,
             )
+        case CollectionReembedded():
+            assert known is not None
+            await _move(connection, recorded, event, known, log)
         case CollectionDeleted():
             await _delete(connection, recorded, log)
         case (
-            AliasSet() | AliasRemoved() | VectorCreated() | VectorUpdated() | VectorDeleted() | ProjectionSkipDecided()
+            AliasSet()
+            | AliasRemoved()
+            | VectorCreated()
+            | VectorUpdated()
+            | VectorReembedded()
+            | VectorDeleted()
+            | ProjectionSkipDecided()
         ):
             raise UnprojectableEventError(f"{recorded.event_type} is no event of a collection")
         case _:
@@ -150,7 +182,10 @@ async def _fold_from_log(connection: Connection, collection_id: UUID, log: Event
     if not stream:
         raise UnprojectableEventError(f"the event log has no collection {collection_id}")
     for recorded in (await log.skips()).left_out(stream):
-        await apply_collection_event(connection, recorded, log)
+        try:
+            await apply_collection_event(connection, recorded, log)
+        except AwaitsGenerationError:
+            return  # It and what follows it come in their turn.
 
 
 async def _creation_is_passed_over(log: EventLog, collection_id: UUID) -> bool:
@@ -211,10 +246,74 @@ async def _deletion_before_reuse(
     return (await log.collection_stream(recorded.collection_id))[-1]
 
 
+async def _move(
+    connection: Connection,
+    recorded: RecordedEvent,
+    event: CollectionUpdated | CollectionReembedded,
+    known: asyncpg.Record,
+    log: EventLog,
+) -> None:
+    """Keeps which specs are live. Tables are to hold another one when its embeddings are complete, and not before.
+
+    Raises:
+        UnprojectableEventError, AwaitsGenerationError
+    """
+    before = specs_of(EmbeddingSpec.model_validate_json(known["embedding_spec"]), known["specs"])
+    after = before.after(event, recorded.position)
+    if not is_served(after):
+        raise UnprojectableEventError("it leaves the collection no spec that every vector has an embedding of")
+    await _leave(connection, recorded, [one for one in before.live if after.find(one.spec) is None], log)
+    served = after.find(after.served)
+    assert served is not None
+    await connection.execute(
+        _SET_SPECS,
+        recorded.collection_id,
+        served.spec.model_dump_json(),
+        as_stored(after),
+        served.since,
+        None if after.served == before.served else recorded.position,
+        recorded.version,
+        recorded.position,
+        recorded.timestamp,
+    )
+
+
+async def _leave(connection: Connection, recorded: RecordedEvent, left: Sequence[LiveSpec], log: EventLog) -> None:
+    """From this event on nothing is written under the specs that are left. Where searches read one of them still, the
+    read model is being built from the beginning of the log, and has yet to come to the generation that followed. Until
+    the upkeep has made that, this event's partition stands still, and with it the position up to which all that is read
+    is whole. Those that are further lose the embeddings that nothing can be said of any more.
+
+    Raises:
+        AwaitsGenerationError
+    """
+    specs = {one.spec for one in left}
+    written = [
+        one
+        for one in await read_generations(connection, recorded.collection_id)
+        if one.state in {"active", "kept"} and one.shape.spec in specs
+    ]
+    for generation in written:
+        if generation.state == "kept":
+            reason = f"position {recorded.position}: the collection has left its model"
+            await set_state(connection, generation, "stale", reason)
+        elif not await _is_deleted_later(log, recorded.collection_id):
+            raise AwaitsGenerationError(
+                f"position {recorded.position} waits: the collection {recorded.collection_id} leaves "
+                f"{generation.shape.spec}, and {generation.records} is read still; it goes on when the tables of the "
+                "model that follows are made, which `change` of the collection tells of"
+            )
+
+
+async def _is_deleted_later(log: EventLog, collection_id: UUID) -> bool:
+    stream = await log.collection_stream(collection_id)
+    return bool(stream) and stream[-1].event_type == CollectionDeleted.event_type
+
+
 async def _delete(connection: Connection, recorded: RecordedEvent, log: EventLog) -> None:
     collection_id = recorded.collection_id
     for led_to in await lead_away(connection, collection_id, log):
-        if await connection.fetchval(_VERSION, led_to) is None:
+        if await connection.fetchrow(_KNOWN, led_to) is None:
             await _fold_from_log(connection, led_to, log)
     await _mark_deleted(connection, recorded)
     await connection.execute(_DELETE_STATE, collection_id)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from dataclasses import dataclass
 from datetime import datetime
 
 import asyncpg
@@ -14,17 +15,27 @@ from aiokafka.errors import KafkaError
 
 from events_schema.base import RecordedEvent
 from projector.announcer import ChangeAnnouncer
-from projector.checkpoints import end_frozen_holders, lock_checkpoints, move_checkpoints
+from projector.checkpoints import end_frozen_holders, lock_checkpoints, move_checkpoints, read_checkpoints
 from projector.errors import (
     POISON,
+    AwaitsGenerationError,
     CheckpointMismatchError,
     LayoutChangedError,
     NoFeedError,
+    NoSchemaError,
     UnknownProjectionVersionError,
 )
 from projector.layout import settled_positions
 from projector.metrics import ProjectorMetrics
-from projector.parking import Attempts, Outcome, park, project_isolating, project_whole, read_parked_streams
+from projector.parking import (
+    Attempts,
+    Outcome,
+    ParkedEvent,
+    park,
+    project_isolating,
+    project_whole,
+    read_parked_streams,
+)
 from projector.projection import record_changes
 from projector.runs import Layout, Run
 from projector.settings import ProjectorSettings
@@ -39,6 +50,7 @@ from shared.postgres import CONNECTION_LOST, Connection, ServerChangedError, con
 _FIRST_RETRY_SECONDS = 0.1
 _LAST_RETRY_SECONDS = 5.0
 _LOOK_SECONDS = 0.5
+_WAITS_SECONDS = 5.0
 
 _FOR_SOMEBODY_TO_DECIDE = (
     CheckpointMismatchError,
@@ -49,17 +61,31 @@ _FOR_SOMEBODY_TO_DECIDE = (
     UnknownProjectionVersionError,
 )
 
+_HAS_SCHEMA = "SELECT to_regclass('projection_checkpoints') IS NOT NULL"
+
 _NOT_COMPARED = "the checkpoints are not yet compared with the event log"
 
 _log = structlog.get_logger("projector")
 
 
-class TriesLeftError(Exception):
-    """The events at `positions` could not be applied and are to be tried again before they are parked."""
+class NotYetError(Exception):
+    """The events at `tries_left` could not be applied and are to be tried again before they are parked, those that are
+    `waiting` as often as it takes."""
 
-    def __init__(self, positions: Sequence[int]) -> None:
-        super().__init__(f"positions {', '.join(map(str, positions))} cannot be applied yet")
-        self.positions = frozenset(positions)
+    def __init__(self, tries_left: Sequence[int], waiting: Sequence[ParkedEvent]) -> None:
+        self.tries_left = frozenset(tries_left)
+        self.waiting = {one.event.position: one.reason for one in waiting}
+        self.positions = self.tries_left | self.waiting.keys()
+        super().__init__(f"positions {', '.join(map(str, sorted(self.positions)))} cannot be applied yet")
+
+
+@dataclass(frozen=True, slots=True)
+class _Wait:
+    """The event at `position` was found waiting at `looked_at`."""
+
+    position: int
+    reason: str
+    looked_at: float
 
 
 class Consumer:
@@ -83,6 +109,9 @@ class Consumer:
         self._source: EventSource | None = None
         self._read_server_started: datetime | None = None
         self._looked_at = 0.0
+        self._seen: Mapping[int, int] = {}
+        """Where the checkpoints were when there was nothing to do."""
+        self._waits: _Wait | None = None
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
@@ -101,7 +130,10 @@ class Consumer:
             except _FOR_SOMEBODY_TO_DECIDE as error:
                 self._report(str(error))
                 await self._pause(self._settings.recheck_interval_seconds)
-            except (NoFeedError, TopicMissingError) as error:
+            except (NoFeedError, NoSchemaError, TopicMissingError) as error:
+                self._report(str(error))
+                await self._back_off()
+            except AwaitsGenerationError as error:
                 self._report(str(error))
                 await self._back_off()
             except LayoutChangedError:
@@ -131,6 +163,9 @@ class Consumer:
         connection = await connect(self._settings.read_dsn.get_secret_value(), self._settings, vectors=True)
         try:
             self._read_server_started = await read_server_started(connection)
+            if not await connection.fetchval(_HAS_SCHEMA):
+                raise NoSchemaError
+            self._seen = {}
             yield connection
         finally:
             connection.terminate()
@@ -139,7 +174,13 @@ class Consumer:
         async def apply(runs: Sequence[Run], layout: Layout) -> Mapping[int, int]:
             return await self._apply(connection, runs, source, layout)
 
-        source.moved(await settled_positions(connection, source, self._batch_limit, apply))
+        async def settle(runs: Sequence[Run], layout: Layout) -> Mapping[int, int]:
+            positions = await apply(runs, layout)
+            if self._waits is not None:
+                raise AwaitsGenerationError(self._waits.reason)
+            return positions
+
+        source.moved(await settled_positions(connection, source, self._batch_limit, settle))
         if self.fault == _NOT_COMPARED:
             self._well()
         while not self._stopping.is_set():
@@ -148,13 +189,14 @@ class Consumer:
             if runs:
                 source.moved(await apply(runs, source.layout))
             else:
-                await self._expect_same_read_server(connection)
+                await self._expect_same_read_model(connection, source.layout)
 
-    async def _expect_same_read_server(self, connection: Connection) -> None:
-        """As long as there is nothing to write, nothing else tells that a server was promoted which may be behind.
+    async def _expect_same_read_model(self, connection: Connection, layout: Layout) -> None:
+        """As long as there is nothing to write, nothing else tells that a server was promoted which may be behind, or
+        that the read model was emptied.
 
         Raises:
-            ServerChangedError
+            LayoutChangedError, ServerChangedError
             One of `CONNECTION_LOST`
         """
         now = time.monotonic()
@@ -163,6 +205,13 @@ class Consumer:
         self._looked_at = now
         if await read_server_started(connection) != self._read_server_started:
             raise ServerChangedError
+        checkpoints = await read_checkpoints(connection)
+        if not checkpoints or checkpoints[0].layout.partition_count == 0:
+            raise LayoutChangedError
+        positions = {one.partition: one.position for one in checkpoints if one.layout == layout}
+        if any(positions.get(partition, at) < at for partition, at in self._seen.items()):
+            raise LayoutChangedError  # Another projector was quicker to begin anew.
+        self._seen = positions
 
     async def _apply(
         self, connection: Connection, runs: Sequence[Run], source: EventSource, layout: Layout
@@ -172,8 +221,8 @@ class Consumer:
         while True:
             try:
                 positions = await self._transact(connection, runs, source, layout, isolate=False)
-            except POISON:
-                positions = await self._apply_around_poison(connection, runs, source, layout)
+            except (*POISON, AwaitsGenerationError):
+                positions = await self._apply_around(connection, runs, source, layout)
             except asyncpg.LockNotAvailableError:
                 await end_frozen_holders(connection)
                 if self._stopping.is_set():
@@ -185,22 +234,33 @@ class Consumer:
             self._batch_limit = min(self._settings.batch_max_events, self._batch_limit * 2)
             return positions
 
-    async def _apply_around_poison(
+    async def _apply_around(
         self, connection: Connection, runs: Sequence[Run], source: EventSource, layout: Layout
     ) -> Mapping[int, int]:
-        try:
-            return await self._transact(connection, runs, source, layout, isolate=True)
-        except TriesLeftError as error:
-            for position in sorted(error.positions):
-                _log.warning("an event cannot be applied", position=position, tries=self._attempts.of(position))
-            poisoned = error.positions
-        held = [run.partition for run in runs if any(event.position in poisoned for event in run.events)]
-        source.hold(held, self._settings.parking_window_seconds / max(1, self._settings.parking_attempts - 1))
+        """Those that are at fault are parked, what cannot be applied yet ends its run."""
         positions = {run.partition: run.after for run in runs}
-        before = [part for run in runs if (part := run.before(poisoned)) is not None]
-        if before:
-            positions |= await self._transact(connection, before, source, layout, isolate=True)
+        before = list(runs)
+        while before:
+            try:
+                positions |= await self._transact(connection, before, source, layout, isolate=True)
+                break
+            except NotYetError as error:
+                self._hold(error, before, source)
+                before = [part for run in before if (part := run.before(error.positions)) is not None]
         return positions
+
+    def _hold(self, error: NotYetError, runs: Sequence[Run], source: EventSource) -> None:
+        def partitions(positions: Collection[int]) -> list[int]:
+            return [run.partition for run in runs if any(event.position in positions for event in run.events)]
+
+        for position in sorted(error.tries_left):
+            _log.warning("an event cannot be applied", position=position, tries=self._attempts.of(position))
+        again = self._settings.parking_window_seconds / max(1, self._settings.parking_attempts - 1)
+        source.hold(partitions(error.tries_left), again)
+        source.hold(partitions(error.waiting), _LOOK_SECONDS)
+        if error.waiting:
+            position, reason = min(error.waiting.items())
+            self._waits = _Wait(position, reason, time.monotonic())
 
     async def _transact(
         self, connection: Connection, runs: Sequence[Run], source: EventSource, layout: Layout, *, isolate: bool
@@ -237,13 +297,16 @@ class Consumer:
         if not isolate:
             return await project_whole(connection, events, streams, source.log)
         outcome = await project_isolating(connection, events, streams, source.log)
-        if tries_left := self._attempts.failed(outcome.poison):
-            raise TriesLeftError(tries_left)
+        tries_left = self._attempts.failed(outcome.poison)
+        if tries_left or outcome.waiting:
+            raise NotYetError(tries_left, outcome.waiting)
         return outcome
 
     def _committed(self, runs: Sequence[Run], outcome: Outcome, layout: Layout) -> None:
         for run in runs:
             self._attempts.forget(run.events)
+            if self._waits is not None and any(event.position == self._waits.position for event in run.events):
+                self._waits = None
         not_applied = {parked.event.position for parked in (*outcome.poison, *outcome.followers)} | outcome.skipped
         applied = [event for run in runs for event in run.events if event.position not in not_applied]
         self._metrics.applied.inc(len(applied))
@@ -251,6 +314,12 @@ class Consumer:
         self._announcer.announce(layout.log_id, applied)
 
     def _well(self) -> None:
+        """Unless an event waits that was looked at lately; its partition may be another projector's by now."""
+        if self._waits is not None:
+            if time.monotonic() - self._waits.looked_at < _WAITS_SECONDS:
+                self._report(self._waits.reason)
+                return
+            self._waits = None
         if self.fault is not None:
             _log.info("following the event log")
         self.fault = None

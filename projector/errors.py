@@ -14,8 +14,23 @@ class UnprojectableEventError(Exception):
     """The event is readable, but the read model has no place for it: another dimension, an update of nothing."""
 
 
+class UnaccountedSpecError(UnprojectableEventError):
+    """It brings no embedding of the generation's spec. Whether that is a fault, the collection's own events say."""
+
+
+class AwaitsGenerationError(Exception):
+    """The event is not at fault: its turn comes when searches read another generation, which the upkeep makes."""
+
+
 class CheckpointMismatchError(Exception):
     """The read model was not built from this log. Nothing is applied until someone decides which of them is right."""
+
+
+class NothingProjectedError(CheckpointMismatchError):
+    """There are no checkpoints: the read model is new, or was emptied a moment ago."""
+
+    def __init__(self) -> None:
+        super().__init__("no projector has begun yet to build this read model; one that runs does so within seconds")
 
 
 class LayoutChangedError(Exception):
@@ -44,6 +59,24 @@ class UnknownProjectionVersionError(Exception):
             f"{', '.join(map(str, known))}: run {release} release, which knows both"
         )
         self.version = version
+
+
+class NoSchemaError(Exception):
+    """The read database is empty: it was made anew, or never set up."""
+
+    def __init__(self) -> None:
+        super().__init__("the read database has no schema yet; run `aindusdb schema upgrade`")
+
+
+class GenerationBusyError(Exception):
+    """The indexes of a generation that is being made are in the making, and whoever writes to it waits for that. The
+    projection, which is held up as long, is not to."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(
+            f"generation {number} of the collection is getting its indexes and takes no events meanwhile; what waits "
+            "stays parked until it has them"
+        )
 
 
 class NoFeedError(Exception):

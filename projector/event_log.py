@@ -20,9 +20,12 @@ from shared.event_log import (
     Head,
     count_collection_events,
     read_aggregates_near,
+    read_alias_events,
     read_clock,
     read_collection_events,
     read_collection_stream,
+    read_creations,
+    read_deleted,
     read_event_ids,
     read_events,
     read_events_at,
@@ -33,9 +36,9 @@ from shared.event_log import (
     read_newest,
     read_position_at,
     read_skips,
-    read_stream,
     read_streams,
     read_timestamp_at,
+    read_whole_stream,
 )
 from shared.kafka.feeds import Feed, read_feed
 from shared.postgres import ServerChangedError, connect, read_server_started
@@ -94,14 +97,15 @@ class EventLog:
         async with self._turn:
             return await count_collection_events(self._connection, collection_id, after, to, limit=limit)
 
-    async def newest(self, collection_id: UUID, number: int) -> Appended | None:
-        """The event of a collection and its vectors that `number` - 1 others follow; None if there are fewer."""
+    async def newest(self, collection_id: UUID, numbers: Sequence[int]) -> dict[int, Appended]:
+        """Number -> the event of a collection and its vectors that `number` - 1 others follow; those that there are,
+        and how old they were at one moment."""
         async with self._turn:
-            return await read_newest(self._connection, collection_id, number)
+            return await read_newest(self._connection, collection_id, numbers)
 
     async def stream(self, aggregate_id: UUID) -> list[RecordedEvent]:
         async with self._turn:
-            return await read_stream(self._connection, aggregate_id)
+            return await read_whole_stream(self._connection, aggregate_id)
 
     async def log_id(self) -> UUID:
         async with self._turn:
@@ -139,10 +143,11 @@ class EventLog:
         async with self._turn:
             return await read_gaps(self._connection, to, timeout_seconds=timeout_seconds)
 
-    async def streams(self, aggregate_ids: Sequence[UUID], after: int) -> list[RecordedEvent]:
-        """The events of these aggregates beyond position `after`, in order of position."""
+    async def streams(self, aggregate_ids: Sequence[UUID], after: int, limit: int | None = None) -> list[RecordedEvent]:
+        """The next events of these aggregates beyond position `after`, in order of position; none only if there are
+        none. Without a limit all of them."""
         async with self._turn:
-            return await read_streams(self._connection, aggregate_ids, after=after)
+            return await read_streams(self._connection, aggregate_ids, after=after, limit=limit)
 
     async def at(self, positions: Sequence[int]) -> list[RecordedEvent]:
         """The events at these positions, in order."""
@@ -168,6 +173,21 @@ class EventLog:
     async def event_ids(self, positions: Sequence[int]) -> dict[int, UUID]:
         async with self._turn:
             return await read_event_ids(self._connection, positions)
+
+    async def creations(self, timeout_seconds: float) -> list[RecordedEvent]:
+        """The first event of each collection, in order of position."""
+        async with self._turn:
+            return await read_creations(self._connection, timeout_seconds=timeout_seconds)
+
+    async def deleted_of(self, aggregate_ids: Sequence[UUID]) -> set[UUID]:
+        """The collections that were deleted, of those that have their events in these streams."""
+        async with self._turn:
+            return await read_deleted(self._connection, aggregate_ids)
+
+    async def alias_events(self, timeout_seconds: float) -> list[RecordedEvent]:
+        """Of all aliases, in order of position."""
+        async with self._turn:
+            return await read_alias_events(self._connection, timeout_seconds=timeout_seconds)
 
     async def collection_stream(self, collection_id: UUID) -> list[RecordedEvent]:
         async with self._turn:

@@ -14,9 +14,10 @@ from pgvector import Vector
 
 from events_schema.base import RecordedEvent
 from events_schema.embedding import decode_many
+from projector.event_log import EventLog
 from projector.generations import Generation
 from projector.vectors import GREATEST_HALF, VectorEffect, as_json_text
-from projector.versions import folded
+from projector.versions import folded_by_log
 from shared.postgres import Connection
 
 CONTENT = "hashtextextended({content}, 0)"
@@ -33,7 +34,7 @@ CREATE TEMPORARY TABLE expected_rows (
     updated_at timestamptz NOT NULL,
     content    bigint,
     metadata   bigint      NOT NULL,
-    embedding  bigint      NOT NULL,
+    embedding  bigint,
     expires_at timestamptz
 )
 """
@@ -60,14 +61,17 @@ ON CONFLICT (id) DO UPDATE SET version = excluded.version, position = excluded.p
 """  # noqa: S608
 
 _CHANGE = f"""
-UPDATE pg_temp.expected_rows x SET version = c.version, position = c.position, updated_at = c.updated_at,
+UPDATE pg_temp.expected_rows x SET version = c.version, position = c.position,
+    updated_at = coalesce(c.updated_at, x.updated_at),
     content = CASE WHEN c.sets_content THEN {CONTENT.format(content="c.content")} ELSE x.content END,
     metadata = coalesce({METADATA.format(metadata="c.metadata")}, x.metadata),
-    embedding = coalesce({EMBEDDING.format(type="{type}", embedding="c.embedding::{type}")}, x.embedding),
+    embedding = CASE WHEN c.drops_embedding THEN NULL
+        ELSE coalesce({EMBEDDING.format(type="{type}", embedding="c.embedding::{type}")}, x.embedding) END,
     expires_at = CASE WHEN c.sets_expiry THEN c.expires_at ELSE x.expires_at END
 FROM unnest($1::text[], $2::int[], $3::bigint[], $4::timestamptz[], $5::boolean[], $6::text[], $7::jsonb[],
-            $8::vector[], $9::boolean[], $10::timestamptz[])
-    AS c(id, version, position, updated_at, sets_content, content, metadata, embedding, sets_expiry, expires_at)
+            $8::vector[], $9::boolean[], $10::boolean[], $11::timestamptz[])
+    AS c(id, version, position, updated_at, sets_content, content, metadata, embedding, drops_embedding, sets_expiry,
+         expires_at)
 WHERE x.id = c.id
 """  # noqa: S608
 
@@ -78,7 +82,9 @@ async def open_expected_rows(connection: Connection) -> None:
     await connection.execute(_CREATE)
 
 
-async def expect(connection: Connection, generation: Generation, events: Sequence[RecordedEvent]) -> Collection[str]:
+async def expect(
+    connection: Connection, generation: Generation, events: Sequence[RecordedEvent], log: EventLog
+) -> Collection[str]:
     """Folds a collection's next vector events into what is expected; the ids of the vectors that they concern.
 
     Raises:
@@ -86,7 +92,7 @@ async def expect(connection: Connection, generation: Generation, events: Sequenc
     """
     if not events:
         return ()
-    effects = folded(generation, events)
+    effects = await folded_by_log(generation, events, log)
     if deleted := [vector_id for vector_id, effect in effects.items() if effect.deleted]:
         await connection.execute(_DELETE, deleted)
     if created := {vector_id: one for vector_id, one in effects.items() if one.created_at is not None}:
@@ -114,6 +120,7 @@ async def expect(connection: Connection, generation: Generation, events: Sequenc
             [effect.content for effect in changed.values()],
             [None if effect.metadata is None else as_json_text(effect.metadata) for effect in changed.values()],
             _embeddings(generation, changed.values()),
+            [effect.drops_embedding for effect in changed.values()],
             [effect.sets_expiry for effect in changed.values()],
             [effect.expires_at for effect in changed.values()],
         )

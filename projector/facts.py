@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
+import asyncpg
+
+from projector.checkpoints import read_positions
 from projector.due import Facts
-from projector.generations import Generation, read_generations, shape_of
+from projector.generations import Generation, Shape, read_generations, shape_of
 from projector.indexes import has_outgrown, lists_for
 from projector.metadata_indexes import DIFFER_FROM_DECLARED, first_differing
 from projector.settings import ProjectorSettings
@@ -16,8 +19,8 @@ from shared.postgres import Connection
 _PERHAPS_DUE = f"""
 SELECT c.collection_id FROM collections c JOIN generations g ON g.collection_id = c.collection_id AND g.state = 'active'
 WHERE c.deleted_at IS NULL AND (
-    (c.embedding_spec, c.metric, c.type, c.index, c.month_partitions)
-        IS DISTINCT FROM (g.embedding_spec, g.metric, g.type, g.index, g.month_partitions)
+    (c.embedding_spec, c.spec_since, c.metric, c.type, c.index, c.month_partitions)
+        IS DISTINCT FROM (g.embedding_spec, g.spec_since, g.metric, g.type, g.index, g.month_partitions)
     OR g.projection_version < $1
     OR NOT g.indexed AND g.index ->> 'kind' <> 'none'
     OR g.index ->> 'kind' = 'ivfflat'
@@ -34,7 +37,7 @@ ORDER BY c.collection_id
 """  # noqa: S608
 
 _WANTED = """
-SELECT embedding_spec, metric, type, index, month_partitions FROM collections
+SELECT embedding_spec, spec_since, served_from, metric, type, index, month_partitions FROM collections
 WHERE collection_id = $1 AND deleted_at IS NULL
 """
 
@@ -78,7 +81,7 @@ async def read_facts(connection: Connection, collection_id: UUID, settings: Proj
     rows = await _rows(connection, active, settings)
     differing = await first_differing(connection, collection_id)
     return Facts(
-        wanted=shape_of(row),
+        wanted=await _wanted(connection, row, active),
         version=current_version(),
         active=active,
         unfinished=next((one for one in generations if one.automatic and one.state in {"building", "ready"}), None),
@@ -87,6 +90,14 @@ async def read_facts(connection: Connection, collection_id: UUID, settings: Proj
         partition_is_due=rows.partition_is_due,
         differing=next((one for one in generations if one.number == differing), None),
     )
+
+
+async def _wanted(connection: Connection, row: asyncpg.Record, active: Generation) -> Shape:
+    """Embeddings under another spec are all there once every partition has come to the event that says so."""
+    wanted, positions = shape_of(row), await read_positions(connection)
+    if min(positions.values(), default=0) < row["served_from"]:
+        return replace(wanted, spec=active.shape.spec, spec_since=active.shape.spec_since)
+    return wanted
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,15 +25,15 @@ not written any more, and `reason` says why."""
 
 _MAX_REASON_CHARACTERS = 1_000
 
-COLUMNS = """g.generation, g.embedding_spec, g.metric, g.type, g.index, g.month_partitions, g.state, g.indexed, g.lists,
-    g.indexed_rows, g.checkpoints, g.automatic, g.reason, g.snapshot_name, g.until_position, g.until_time,
-    g.expires_at, g.checked, g.projection_version"""
+COLUMNS = """g.generation, g.embedding_spec, g.spec_since, g.metric, g.type, g.index, g.month_partitions, g.state,
+    g.indexed, g.lists, g.indexed_rows, g.checkpoints, g.automatic, g.reason, g.snapshot_name, g.until_position,
+    g.until_time, g.expires_at, g.checked, g.projection_version"""
 
 _INSERT = """
 INSERT INTO generations (collection_id, generation, embedding_spec, metric, type, index, month_partitions, state,
                          indexed, automatic, checkpoints, snapshot_name, until_position, until_time, expires_at,
-                         projection_version)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
+                         projection_version, spec_since)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
 """
 
 _READ = f"SELECT {COLUMNS} FROM generations g WHERE g.collection_id = $1 ORDER BY g.generation"  # noqa: S608
@@ -125,13 +125,15 @@ _RETIRE = "INSERT INTO retired_tables (table_name) SELECT unnest($1::text[]) ON 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What a generation's tables hold, and how they are searched."""
+    """What a generation's tables hold, and how they are searched. Of the spec's embeddings they hold those that were
+    written beyond position `spec_since`: what is older the collection had left behind."""
 
     spec: EmbeddingSpec
     metric: Metric
     type: VectorType
     index: IndexSpec
     month_partitions: bool = False
+    spec_since: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +199,7 @@ def shape_of(row: asyncpg.Record) -> Shape:
         row["type"],
         IndexSpec.model_validate_json(row["index"]),
         row["month_partitions"],
+        row["spec_since"],
     )
 
 
@@ -238,6 +241,7 @@ async def insert_generation(connection: Connection, generation: Generation) -> N
         list(generation.checkpoints) or None,
         *((snapshot.name, snapshot.position, snapshot.time, snapshot.expires_at) if snapshot else (None,) * 4),
         generation.projection_version,
+        shape.spec_since,
     )
 
 

@@ -32,6 +32,8 @@ _MEMORY = """
 SELECT set_config('maintenance_work_mem', $1, false), set_config('max_parallel_maintenance_workers', $2, false)
 """
 
+_PARALLEL_WORKERS = "SELECT current_setting('max_parallel_maintenance_workers')::int"
+
 _LEAST_MEMORY_MB = 64
 
 # What the planner knows of the metadata decides how a filtered search is done.
@@ -85,6 +87,15 @@ async def drop_index(connection: Connection, generation: Generation, settings: P
             await connection.execute(_DROP.format(name=row["name"]), timeout=settings.index_timeout_seconds)
 
 
+async def count_rows(connection: Connection, generation: Generation, settings: ProjectorSettings) -> int:
+    return await _count(connection, generation.embeddings, settings)
+
+
+async def _count(connection: Connection, table: str, settings: ProjectorSettings) -> int:
+    rows: int = await connection.fetchval(_COUNT.format(table=table), timeout=settings.index_timeout_seconds)
+    return rows
+
+
 async def has_any_index(connection: Connection, generation: Generation) -> bool:
     """Of its kind, over its embeddings; it may be one that searches cannot use."""
     for table in await tables_of_embeddings(connection, generation):
@@ -106,7 +117,7 @@ async def make_index(
     tables = await tables_of_embeddings(connection, generation)
     total, most_lists, there = 0, None, generation.shape.index.kind == "hnsw"
     for table in tables:
-        rows: int = await connection.fetchval(_COUNT.format(table=table), timeout=settings.index_timeout_seconds)
+        rows = await _count(connection, table, settings)
         total += rows
         if _is_too_small(generation.shape, rows, settings):
             continue
@@ -134,19 +145,20 @@ async def _make_over(
     """How many lists the index has in the end: it may be there already, made for the rows that there were then."""
     kind = shape.index.kind
     lists = lists_for(rows, shape, settings.index_memory_mb) if kind == "ivfflat" else None
-    valid: list[asyncpg.Record] = []
-    for row in await connection.fetch(_READ_INDEXES, table, kind):
-        if row["valid"]:
-            valid.append(row)
-        else:
-            # A build that was cut off leaves an index that every write keeps up and no search may use.
-            await connection.execute(_DROP.format(name=row["name"]), timeout=settings.index_timeout_seconds)
+    valid = await _drop_invalid(connection, table, kind, settings)
     if not valid or (shape.month_partitions and has_outgrown(lists, valid[-1]["lists"])):
-        await _allow_memory(connection, build_memory_mb(shape, rows, lists), settings)
-        await connection.execute(
-            index_statement(table, shape, lists, concurrently=concurrently, named=not valid),
-            timeout=settings.index_timeout_seconds,
-        )
+        statement = index_statement(table, shape, lists, concurrently=concurrently, named=not valid)
+        memory_mb, workers = build_memory_mb(shape, rows, lists), await parallel_workers(connection, settings)
+        try:
+            await _create(connection, statement, memory_mb, workers, settings)
+        except asyncpg.DiskFullError as error:
+            # Processes that make an index together do so in shared memory, of which containers have little. One alone
+            # needs none; if it is the disk that is full, it fails as well.
+            if not workers:
+                raise
+            _log.warning("an index is made anew by one process", table=table, reason=str(error))
+            await _drop_invalid(connection, table, kind, settings)
+            await _create(connection, statement, memory_mb, 0, settings)
         outdated = valid
     else:
         lists, outdated = valid[-1]["lists"], valid[:-1]
@@ -162,7 +174,32 @@ async def analyze(connection: Connection, generation: Generation, settings: Proj
     )
 
 
-async def _allow_memory(connection: Connection, needed_mb: int, settings: ProjectorSettings) -> None:
+async def _drop_invalid(
+    connection: Connection, table: str, kind: str, settings: ProjectorSettings
+) -> list[asyncpg.Record]:
+    """The indexes that are left, rows with name and lists, the newest last."""
+    valid: list[asyncpg.Record] = []
+    for row in await connection.fetch(_READ_INDEXES, table, kind):
+        if row["valid"]:
+            valid.append(row)
+        else:
+            # A build that was cut off leaves an index that every write keeps up and no search may use.
+            await connection.execute(_DROP.format(name=row["name"]), timeout=settings.index_timeout_seconds)
+    return valid
+
+
+async def _create(
+    connection: Connection, statement: str, needed_mb: int, workers: int, settings: ProjectorSettings
+) -> None:
     # A parallel build takes all of it at once, so no more is asked for than it needs.
     memory_mb = min(max(needed_mb, _LEAST_MEMORY_MB), settings.index_memory_mb)
-    await connection.execute(_MEMORY, f"{memory_mb}MB", str(settings.index_parallel_workers))
+    await connection.execute(_MEMORY, f"{memory_mb}MB", str(workers))
+    await connection.execute(statement, timeout=settings.index_timeout_seconds)
+
+
+async def parallel_workers(connection: Connection, settings: ProjectorSettings) -> int:
+    """How many processes help the one that makes an index."""
+    if settings.index_parallel_workers is not None:
+        return settings.index_parallel_workers
+    workers: int = await connection.fetchval(_PARALLEL_WORKERS)
+    return workers

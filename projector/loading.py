@@ -56,11 +56,13 @@ def prepare(generation: Generation, effects: Mapping[str, VectorEffect], *, by_i
     """
     new = {} if by_id else {vector_id: effect for vector_id, effect in effects.items() if effect.is_new}
     created = [effect.created_at for effect in new.values() if effect.created_at is not None]
-    data = [effect.embedding for effect in new.values() if effect.embedding is not None]
+    embedded = {vector_id: effect for vector_id, effect in new.items() if effect.embedding is not None}
+    data = [effect.embedding for effect in embedded.values() if effect.embedding is not None]
     matrix = decode_many(data, generation.shape.spec.dimension)
+    dates = [effect.created_at for effect in embedded.values() if effect.created_at is not None]
     return Load(
         [_record(vector_id, effect) for vector_id, effect in new.items()],
-        _embedding_rows(generation, [vector_id.encode() for vector_id in new], matrix, created),
+        _embedding_rows(generation, [vector_id.encode() for vector_id in embedded], matrix, dates),
         created,
         {vector_id: effect for vector_id, effect in effects.items() if vector_id not in new},
     )

@@ -13,7 +13,7 @@ from uuid import UUID
 import structlog
 
 from events_schema.base import RecordedEvent
-from projector.errors import POISON
+from projector.errors import POISON, AwaitsGenerationError
 from projector.event_log import EventLog
 from projector.projection import project
 from projector.runs import Run
@@ -105,10 +105,12 @@ async def without_parked(connection: Connection, log: EventLog, events: Sequence
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of a run of events. `skipped`: positions of those that the projection passes over."""
+    """What became of a run of events. `waiting`: those that are not at fault, but whose turn has not come. `skipped`:
+    positions of those that the projection passes over."""
 
     changes: dict[UUID, int] = field(default_factory=dict)
     poison: list[ParkedEvent] = field(default_factory=list)
+    waiting: list[ParkedEvent] = field(default_factory=list)
     followers: list[ParkedEvent] = field(default_factory=list)
     skipped: set[int] = field(default_factory=set)
 
@@ -118,6 +120,7 @@ async def project_whole(
 ) -> Outcome:
     """
     Raises:
+        AwaitsGenerationError
         One of `POISON`: an event is at fault; the transaction is to be rolled back.
     """
     free, followers = streams.sift(events)
@@ -127,7 +130,8 @@ async def project_whole(
 async def project_isolating(
     connection: Connection, events: Sequence[RecordedEvent], streams: ParkedStreams, log: EventLog
 ) -> Outcome:
-    """Halves the events, in savepoints, until those at fault stand alone; all others are applied."""
+    """Halves the events, in savepoints, until those at fault or not yet due stand alone; all others are applied but
+    those that follow them."""
     outcome = Outcome()
 
     async def halve(part: Sequence[RecordedEvent]) -> None:
@@ -138,10 +142,11 @@ async def project_isolating(
         try:
             async with connection.transaction():
                 outcome.changes |= await project(connection, free, log)
-        except POISON as error:
+        except (*POISON, AwaitsGenerationError) as error:
             if len(free) == 1:
                 streams.hold_back(free[0])
-                outcome.poison.append(ParkedEvent(free[0], reason_of(error)))
+                held = outcome.waiting if isinstance(error, AwaitsGenerationError) else outcome.poison
+                held.append(ParkedEvent(free[0], reason_of(error)))
             else:
                 middle = len(free) // 2
                 await halve(free[:middle])

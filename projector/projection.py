@@ -11,13 +11,13 @@ from events_schema.base import RecordedEvent
 from events_schema.upcasters import UnreadableEventError
 from projector.aliases import apply_alias_event
 from projector.collections import apply_collection_event, live_generations
-from projector.errors import KEPT_AT_FAULT
+from projector.errors import KEPT_AT_FAULT, UnprojectableEventError
 from projector.event_log import EventLog
 from projector.generations import Generation, set_state
 from projector.runs import Run
 from projector.skips import note_skip
-from projector.vectors import write_vectors
-from projector.versions import folded
+from projector.vectors import VectorEffect, write_vectors
+from projector.versions import folded_by_log
 from shared.postgres import Connection
 
 Changes = Mapping[UUID, int]
@@ -69,22 +69,33 @@ async def project(connection: Connection, events: Sequence[RecordedEvent], log: 
     live = await live_generations(connection, last_changed.keys() | aliased, log)
     for collection_id, generations in live.items():
         if collection_id in of_vectors:
-            await _write(connection, generations, of_vectors[collection_id])
+            await _write(connection, generations, of_vectors[collection_id], log)
     return {collection_id: position for collection_id, position in last_changed.items() if collection_id in live}
 
 
-async def _write(connection: Connection, generations: Sequence[Generation], events: Sequence[RecordedEvent]) -> None:
+async def _write(
+    connection: Connection, generations: Sequence[Generation], events: Sequence[RecordedEvent], log: EventLog
+) -> None:
     active, *kept = generations
-    await write_vectors(connection, active, folded(active, events))
+    await write_vectors(connection, active, await folded_by_log(active, events, log, is_live=True))
     for generation in kept:
         try:
             async with connection.transaction():
-                await write_vectors(connection, generation, folded(generation, events))
+                effects = await folded_by_log(generation, events, log, is_live=True)
+                _expect_embedded(effects)
+                await write_vectors(connection, generation, effects)
         except KEPT_AT_FAULT as error:
             # It is there in case somebody wants to go back, and nobody waits for that.
             reason = f"position {events[-1].position} or before: {type(error).__name__}: {error}"
             _log.error("a kept generation is written no longer", table=generation.records, reason=reason)
             await set_state(connection, generation, "stale", reason)
+
+
+def _expect_embedded(effects: Mapping[str, VectorEffect]) -> None:
+    """Of the active generation rows may lose their embeddings, for a while: see `collections`."""
+    lost = [vector_id for vector_id, effect in effects.items() if effect.drops_embedding]
+    if lost:
+        raise UnprojectableEventError(f"the collection has left its model: {min(lost)!r} has no embedding of it")
 
 
 async def record_changes(connection: Connection, runs: Sequence[Run], changes: Changes) -> None:

@@ -20,6 +20,7 @@ import structlog
 
 from events_schema.base import RecordedEvent
 from projector.checkpoints import Checkpoint, between_batches, read_positions
+from projector.completeness import expect_embedded, expect_written
 from projector.errors import (
     POISON,
     GenerationGoneError,
@@ -55,7 +56,7 @@ from projector.parking import without_parked
 from projector.settings import ProjectorSettings
 from projector.suspects import expect_comparable
 from projector.tables import create_metadata_index, create_tables
-from projector.versions import current_version, folded
+from projector.versions import current_version, folded_by_log
 from shared.postgres import Connection
 
 _CAUGHT_UP_EVENTS = 500
@@ -136,13 +137,16 @@ async def build(replay: Replay, generation: Generation) -> Generation:
 
     Raises:
         GenerationGoneError: the collection is deleted.
-        RebuildFailedError: an event does not fit.
+        RebuildFailedError: an event does not fit, or a vector has no embedding.
+        NotCaughtUpError: the projection has not come to where every vector has one.
         NoRoomError
     """
     if generation.state == "ready":
         return generation
     async with _given_back_when_full(replay, generation):
-        return await _fold(replay, generation)
+        generation = await _fold(replay, generation)
+    await _expect_embedded(replay, generation)
+    return generation
 
 
 async def index(replay: Replay, generation: Generation, *, search_index: bool = True) -> Generation:
@@ -161,7 +165,7 @@ async def index(replay: Replay, generation: Generation, *, search_index: bool = 
     async with _given_back_when_full(replay, generation):
         await create_metadata_index(connection, generation, settings.index_timeout_seconds)
         await index_metadata_of_new(connection, generation, settings)
-        await expect_comparable(connection, generation, replay.log)
+        await expect_comparable(connection, generation, replay.log, timeout_seconds=settings.index_timeout_seconds)
         if search_index and generation.shape.index.kind != "none":
             made = await make_index(connection, generation, settings, concurrently=False)
         else:
@@ -187,6 +191,7 @@ async def catch_up(replay: Replay, generation: Generation) -> Generation:
         async with _given_back_when_full(replay, generation):
             generation = await _fold(replay, generation)
         if await _is_close(replay, generation):
+            await _expect_embedded(replay, generation)
             return generation
         if generation.checkpoints == before:
             # One partition is far behind the others. It will come.
@@ -204,8 +209,7 @@ async def promote(replay: Replay, generation: Generation, *, keep_old: bool) -> 
         GenerationGoneError, RebuildFailedError, NoRoomError, NotCaughtUpError
         SnapshotError: it ends at a position of the past.
     """
-    if generation.until_position is not None:
-        raise SnapshotError(generation.number, generation.until_position)
+    expect_no_snapshot(generation)
     for attempt in range(_MAX_PROMOTIONS):
         if generation.state != "kept":
             generation = await catch_up(replay, generation)
@@ -223,6 +227,15 @@ async def promote(replay: Replay, generation: Generation, *, keep_old: bool) -> 
     raise NotCaughtUpError(f"the projection is always ahead, {_MAX_PROMOTIONS} times")
 
 
+def expect_no_snapshot(generation: Generation) -> None:
+    """
+    Raises:
+        SnapshotError: it ends at a position of the past.
+    """
+    if generation.until_position is not None:
+        raise SnapshotError(generation.number, generation.until_position)
+
+
 async def discard(connection: Connection, collection_id: UUID, number: int) -> None:
     """Its tables are dropped once nobody uses them, and its number is never used again.
 
@@ -236,10 +249,13 @@ async def discard(connection: Connection, collection_id: UUID, number: int) -> N
 
 
 async def give_up(connection: Connection, generation: Generation, reason: str) -> None:
-    """Leaves word of a generation that cannot be made."""
+    """Leaves word of a generation that cannot be made; of those that were given up before nothing stays."""
     async with connection.transaction():
         found = await lock_generation(connection, generation.collection_id, generation.number)
         expect_state(found, "building", "ready")
+        for other in await read_generations(connection, found.collection_id):
+            if other.state == "stale" and other.automatic == found.automatic and other.snapshot is None:
+                await delete_generation(connection, other)
         await set_state(connection, found, "stale", reason)
         await retire_tables(connection, found.collection_id, [found.number])
 
@@ -343,15 +359,21 @@ async def _write(
         applied = await without_parked(connection, replay.log, batch.within)
         load = batch.load
         if load is None or len(applied) < len(batch.within):
-            load = prepare(generation, folded(generation, applied), by_id=by_id)
+            load = prepare(generation, await folded_by_log(generation, applied, replay.log), by_id=by_id)
         await write_load(connection, generation, load)
         if generation.state == "ready":
             await expect_comparable(connection, generation, replay.log, load.ids)
+            await _expect_embedded(replay, after, load.ids)
     if len(applied) < len(batch.within):
         _log.warning(
             "left out events that are parked", table=generation.records, events=len(batch.within) - len(applied)
         )
     return after
+
+
+async def _expect_embedded(replay: Replay, generation: Generation, ids: Sequence[str] | None = None) -> None:
+    timeout = replay.settings.index_timeout_seconds
+    await expect_embedded(replay.connection, generation, replay.log, timeout, ids)
 
 
 async def _is_close(replay: Replay, generation: Generation) -> bool:
@@ -367,6 +389,7 @@ async def _switch(
     connection = replay.connection
     found = await lock_generation(connection, generation.collection_id, generation.number)
     expect_state(found, "ready", "kept")
+    await expect_written(connection, found)
     if found.state == "ready":
         await _bring_to(replay, found, checkpoints, most_events)
     await activate(connection, found, keep_old=keep_old)

@@ -14,7 +14,7 @@ from projector.folding import between
 from projector.generations import Generation, expect_state, lock_generation, read_generations, renew_revision
 from projector.parking import without_parked
 from projector.vectors import delete_vectors, write_vectors
-from projector.versions import folded
+from projector.versions import folded_by_log
 from shared.postgres import Connection
 
 _AT_ONCE = 100
@@ -63,7 +63,7 @@ async def _write(
 ) -> None:
     positions = [checkpoint.position for checkpoint in checkpoints]
     projected = between(events, [0] * len(positions), positions)
-    effects = folded(generation, await without_parked(connection, log, projected))
+    effects = await folded_by_log(generation, await without_parked(connection, log, projected), log)
     await delete_vectors(connection, generation, ids)
     there = {vector_id: effect for vector_id, effect in effects.items() if not effect.deleted}
     await write_vectors(connection, replace(generation, narrowed=generation.shape.type == "halfvec"), there)

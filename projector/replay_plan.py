@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log as logarithm
 from time import perf_counter
 from uuid import UUID
@@ -16,9 +16,10 @@ from projector.errors import POISON
 from projector.event_log import EventLog
 from projector.generations import Shape, read_generations
 from projector.indexes import index_statement, lists_for
-from projector.replay_targets import Target
+from projector.indexing import parallel_workers
+from projector.replay_targets import Target, shape_at
 from projector.settings import ProjectorSettings
-from projector.vectors import GREATEST_HALF, fold_vectors
+from projector.vectors import GREATEST_HALF, Under, fold_vectors
 from shared.postgres import Connection
 
 _SAMPLED_EVENTS = 1_000
@@ -63,6 +64,7 @@ async def plan(
     until_position: int,
     max_events_per_second: float | None,
 ) -> Plan:
+    target = replace(target, shape=await shape_at(log, target, until_position))
     extent = await log.extent(target.collection_id, until_position, settings.index_timeout_seconds)
     seconds_per_event, sampled = await _sampled(log, target, until_position)
     folding = extent.events * seconds_per_event
@@ -84,10 +86,11 @@ async def plan(
 async def _sampled(log: EventLog, target: Target, until_position: int) -> tuple[float, Float32Array]:
     """What folding an event takes, and the embeddings that the first ones bring, shape (vectors, dimension)."""
     began = perf_counter()
-    events = await log.read_collection(target.collection_id, 0, until_position, _SAMPLED_EVENTS)
-    dimension = target.shape.spec.dimension
+    spec, since = target.shape.spec, target.shape.spec_since
+    events = await log.read_collection(target.collection_id, since, until_position, _SAMPLED_EVENTS)
+    dimension = spec.dimension
     try:
-        effects = fold_vectors([event for event in events if event.aggregate_type == "vector"], target.shape.spec)
+        effects = fold_vectors([event for event in events if event.aggregate_type == "vector"], Under(spec, since))
         embeddings = decode_many([one.embedding for one in effects.values() if one.embedding], dimension)
     except POISON:
         # One of them is parked, or will be; nothing can be said from it.
@@ -110,7 +113,7 @@ async def _index_seconds(
         longer = logarithm(rows) / logarithm(len(sample))
     else:
         longer = lists_for(rows, shape, settings.index_memory_mb) / _SAMPLED_LISTS
-    processes = min(settings.index_parallel_workers + 1, os.cpu_count() or 1)
+    processes = min(await parallel_workers(connection, settings) + 1, os.cpu_count() or 1)
     return seconds / len(sample) * rows * longer / processes
 
 

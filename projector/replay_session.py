@@ -13,7 +13,7 @@ import asyncpg
 
 from projector.checkpoints import read_checkpoints, verified_checkpoints
 from projector.claims import claimed
-from projector.errors import CheckpointMismatchError
+from projector.errors import NothingProjectedError
 from projector.event_log import EventLog, opened_event_log
 from projector.replay_targets import Target
 from projector.runs import Layout
@@ -103,10 +103,11 @@ async def opened_beside(
 async def expect_one_log(connection: Connection, log: EventLog) -> None:
     """
     Raises:
-        CheckpointMismatchError: the read model is not of this log, or is of none yet.
+        CheckpointMismatchError: the read model is not of this log.
+        NothingProjectedError: it is of none yet.
     """
     if not await read_checkpoints(connection):
-        raise CheckpointMismatchError("no projector has begun yet to build this read model")
+        raise NothingProjectedError
     await verified_checkpoints(connection, log, Layout(await log.log_id(), LOG_FEED, 1))
 
 

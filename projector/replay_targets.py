@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
+from events_schema.collections import MAX_INDEXED_DIMENSION, IndexSpec
 from projector.event_log import EventLog
 from projector.generations import Shape, shape_of
+from projector.spec_history import read_history
 from shared.postgres import Connection
 
 _READ = """
-SELECT collection_id, tenant, name, embedding_spec, metric, type, index, month_partitions FROM collections
+SELECT collection_id, tenant, name, embedding_spec, spec_since, metric, type, index, month_partitions FROM collections
 WHERE deleted_at IS NULL AND ($1::text IS NULL OR tenant = $1 AND (name = $2 OR collection_id::text = $2
     OR collection_id = (SELECT collection_id FROM aliases WHERE tenant = $1 AND name = $2 AND removed_at IS NULL)))
 ORDER BY tenant, name
@@ -78,6 +80,17 @@ async def expect_position(log: EventLog, position: int, target: Target) -> None:
             f"At position {position:,} there was no collection {target.name!r} yet; it was created at position "
             f"{created.position:,}."
         )
+
+
+async def shape_at(log: EventLog, target: Target, position: int) -> Shape:
+    """What tables of that position are to be: today's, with the embeddings that searches went by then."""
+    specs = (await read_history(log, target.collection_id)).at(position)
+    served = specs.find(specs.served)
+    assert served is not None
+    shape = replace(target.shape, spec=served.spec, spec_since=served.since)
+    # What the collection has moved to may have an index that the numbers of then are too many for.
+    indexed = served.spec.dimension <= MAX_INDEXED_DIMENSION[shape.type]
+    return shape if indexed else replace(shape, index=IndexSpec(kind="none"))
 
 
 async def position_at(log: EventLog, time: datetime) -> int:

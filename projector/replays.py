@@ -12,17 +12,19 @@ from typing import Any, Literal
 
 from projector import rebuild
 from projector.checkpoints import read_positions
+from projector.completeness import expect_written, named
 from projector.errors import NotCaughtUpError
 from projector.facts import count_up_to
-from projector.generations import Generation, follow_on, read_generations, record_check
+from projector.generations import Generation, Shape, follow_on, read_generations, record_check
 from projector.index_progress import IndexProgress, watched_index
 from projector.rebuild import Progress, Replay
 from projector.recall import recall_at_10
 from projector.replay_session import ReplaySession
+from projector.replay_targets import Target, shape_at
 from projector.snapshots import Wanted, found_or_allowed
 from projector.verification import Verification, compare
 
-StepName = Literal["folding", "indexing", "checking", "promoting"]
+StepName = Literal["waiting", "folding", "indexing", "checking", "promoting"]
 
 _PROJECTED_WITHIN_SECONDS = 60.0
 _POLL_SECONDS = 0.1
@@ -33,14 +35,28 @@ class CheckFailedError(Exception):
     promoted, and the one that is active goes on."""
 
 
+class OutdatedGenerationError(Exception):
+    """The collection was changed after the generation was begun. Promoted it would be searched as the collection is not
+    to be any more, until a projector has applied the change once more."""
+
+    def __init__(self, generation: Generation, target: Target) -> None:
+        made, wanted = _described(generation.shape), _described(target.shape)
+        if generation.shape.spec != target.shape.spec:
+            made, wanted = f"of {named(generation.shape.spec)}, {made}", f"of {named(target.shape.spec)}, {wanted}"
+        super().__init__(
+            f"generation {generation.number} is {made}, and {target.name!r} is to be {wanted}: `aindusdb replay` "
+            "builds that; --force promotes it anyway"
+        )
+
+
 class NoSuchGenerationError(Exception):
     """The collection has no generation that this can be done with."""
 
 
 @dataclass(frozen=True, slots=True)
 class Doing:
-    """What a replay does just now: `done` of `total` (positions of the log when it folds or checks, blocks of the table
-    when it makes an index), of these `events` folded by this call."""
+    """What a replay does just now: `done` of `total` (positions of the log when it waits for the projection, folds or
+    checks, blocks of the table when it makes an index), of these `events` folded by this call."""
 
     step: StepName
     done: int = 0
@@ -88,12 +104,13 @@ async def build(replaying: Replaying, wanted: Wanted | None) -> Generation:
 
     Raises:
         GenerationGoneError, RebuildFailedError, NoRoomError
-        NotCaughtUpError: the read model has not come to the snapshot's position within a minute.
+        NotCaughtUpError: the read model has not come to the snapshot's position within a minute, or to where every
+            vector has an embedding.
         SnapshotRefusedError
         asyncpg.PostgresError: the index cannot be made.
     """
     session, steps = replaying.session, replaying.steps()
-    generation = await _begun(session, steps, wanted)
+    generation = await _begun(replaying, steps, wanted)
     replaying.report(Doing("folding", min(generation.checkpoints), 0))
     generation = await rebuild.build(steps, generation)
 
@@ -105,15 +122,16 @@ async def build(replaying: Replaying, wanted: Wanted | None) -> Generation:
         return await rebuild.index(steps, generation, search_index=await _is_large_enough(session, generation))
 
 
-async def _begun(session: ReplaySession, steps: Replay, wanted: Wanted | None) -> Generation:
-    target, snapshot = session.target, None
+async def _begun(replaying: Replaying, steps: Replay, wanted: Wanted | None) -> Generation:
+    session = replaying.session
+    target, snapshot, shape = session.target, None, session.target.shape
     if wanted is not None:
-        await _projected(session, wanted.position)
+        await _projected(replaying, wanted.position)
         found = await found_or_allowed(session.connection, session.log, session.settings, target, wanted)
         if isinstance(found, Generation):
             return found
-        snapshot = found
-    return await rebuild.begin(steps, target.collection_id, target.shape, automatic=False, snapshot=snapshot)
+        snapshot, shape = found, await shape_at(session.log, target, wanted.position)
+    return await rebuild.begin(steps, target.collection_id, shape, automatic=False, snapshot=snapshot)
 
 
 async def check(replaying: Replaying, generation: Generation, checks: Checks) -> Generation:
@@ -149,13 +167,16 @@ async def check_against_log(verification: Verification, generation: Generation, 
 
 
 async def promote(replaying: Replaying, generation: Generation, *, keep_old: bool, force: bool) -> None:
-    """Searches read it from now on. `force`: whatever its checks have found; a snapshot is refused all the same.
+    """Searches read it from now on. `force`: whatever its checks have found; a snapshot is refused all the same, and
+    what lacks the embeddings written since.
 
     Raises:
         CheckFailedError
-        SnapshotError
+        OutdatedGenerationError, SnapshotError
         GenerationGoneError, RebuildFailedError, NoRoomError, NotCaughtUpError
     """
+    rebuild.expect_no_snapshot(generation)
+    await expect_wanted(replaying.session, generation, force=force)
     if not force:
         expect_checked(generation)
     replaying.report(Doing("promoting"))
@@ -174,6 +195,24 @@ async def bring_to_present(replaying: Replaying, generation: Generation, checks:
     return generation if checks is None else await check(replaying, generation, checks)
 
 
+async def expect_wanted(session: ReplaySession, generation: Generation, *, force: bool) -> None:
+    """
+    Raises:
+        OutdatedGenerationError: unless it is forced.
+        RebuildFailedError: the collection has left the model of its embeddings, which no force makes up for.
+    """
+    await expect_written(session.connection, generation)
+    if not force and generation.shape != session.target.shape:
+        raise OutdatedGenerationError(generation, session.target)
+
+
+def _described(shape: Shape) -> str:
+    index = shape.index.model_dump(exclude_none=True)
+    parts = [shape.metric, shape.type, *(f"{name} {value}" for name, value in index.items() if name != "kind")]
+    parts.insert(2, shape.index.kind)
+    return ", ".join([*parts, "by month"] if shape.month_partitions else parts)
+
+
 def expect_checked(generation: Generation) -> None:
     """
     Raises:
@@ -185,7 +224,10 @@ def expect_checked(generation: Generation) -> None:
     if generation.checked is None:
         raise CheckFailedError(f"{name} was not checked yet: `aindusdb replay verify`, or --force.")
     if not generation.checked["passed"]:
-        raise CheckFailedError(f"{name} failed its checks: {said_of(generation.checked)}. --force promotes it anyway.")
+        raise CheckFailedError(
+            f"{name} failed its checks: {said_of(generation.checked)}. `aindusdb replay discard` drops it, so that "
+            "another one is built; --force promotes it anyway."
+        )
 
 
 def said_of(report: dict[str, Any]) -> str:
@@ -198,7 +240,8 @@ def said_of(report: dict[str, Any]) -> str:
     if report.get("skipped"):
         parts.append(f"{report['skipped']:,} events passed over")
     if report["recall_at_10"] is not None:
-        parts.append(f"recall@10 {report['recall_at_10']:.3f}")
+        recall, least = report["recall_at_10"], report["min_recall"]
+        parts.append(f"recall@10 {recall:.3f}" + (f", less than {least:.3f}" if recall < least else ""))
     return ", ".join(parts)
 
 
@@ -222,10 +265,11 @@ def chosen(generations: Sequence[Generation], number: int | None, states: Sequen
     raise NoSuchGenerationError(f"There is no generation that could be {purpose} ({there}).")
 
 
-async def _projected(session: ReplaySession, position: int) -> None:
+async def _projected(replaying: Replaying, position: int) -> None:
     """Waits for the projection, beyond which nothing is folded."""
     deadline = monotonic() + _PROJECTED_WITHIN_SECONDS
-    while (at := min((await read_positions(session.connection)).values())) < position:
+    while (at := min((await read_positions(replaying.session.connection)).values())) < position:
+        replaying.report(Doing("waiting", at, position, detail="for the projector"))
         if monotonic() > deadline:
             raise NotCaughtUpError(f"the read model has come to position {at:,}, not to {position:,}")
         await asyncio.sleep(_POLL_SECONDS)

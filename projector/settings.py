@@ -49,8 +49,9 @@ class ProjectorSettings(KafkaSettings):
     """After this an index is made, however much comes for its collection."""
     index_memory_mb: int = Field(default=1_024, ge=64)
     """The most memory that making one index takes (maintenance_work_mem); it takes no more than the index needs."""
-    index_parallel_workers: int = Field(default=2, ge=0, le=64)
-    """How many processes help to make one index (max_parallel_maintenance_workers)."""
+    index_parallel_workers: int | None = Field(default=None, ge=0, le=64)
+    """How many processes help to make one index. None: as many as the read database says
+    (max_parallel_maintenance_workers), where the number of its processors is known."""
     rebuild_max_events_per_second: float | None = Field(default=None, gt=0)
     """The pace at which the log is folded anew for a collection that was changed. None: as fast as it goes."""
     rebuild_retry_seconds: float = Field(default=600.0, gt=0)

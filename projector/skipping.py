@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 
 from projector.checkpoints import Checkpoint, between_batches
+from projector.errors import GenerationBusyError
 from projector.event_log import EventLog
 from projector.skips import noted_positions
 from projector.unparking import Parked, Retried, first_of, forget, read_parked, retry
@@ -25,6 +26,7 @@ async def skip(
 
     Raises:
         NotAtFaultError: it is parked no longer, or waits for another one.
+        GenerationBusyError: it is decided, and seen through later.
     """
 
     async def decide(_checkpoints: Sequence[Checkpoint]) -> int:
@@ -47,9 +49,16 @@ async def see_through(connection: Connection, log: EventLog) -> int:
         parked = await read_parked(connection, position)
         if parked is None:
             continue
-        if await first_of(connection, parked) < position:
-            # What follows it waits for another one still.
-            await forget(connection, parked)
-        else:
-            await retry(connection, log, parked)
+        try:
+            await _see_through(connection, log, parked)
+        except GenerationBusyError:
+            continue  # It is looked at again soon.
     return len(positions)
+
+
+async def _see_through(connection: Connection, log: EventLog, parked: Parked) -> None:
+    if await first_of(connection, parked) < parked.position:
+        # What follows it waits for another one still.
+        await forget(connection, parked)
+    else:
+        await retry(connection, log, parked)

@@ -73,6 +73,10 @@ async def found_or_allowed(
     for one in await read_generations(connection, target.collection_id):
         if one.snapshot is None:
             continue
+        if one.state == "stale" and one.snapshot.position == wanted.position:
+            # It was given up, for want of room above all, and its tables are gone.
+            await delete_generation(connection, one)
+            continue
         there.append(one.snapshot)
         if one.snapshot.position == wanted.position:
             if wanted.name not in (None, one.snapshot.name):

@@ -39,6 +39,8 @@ _COUNT = """
 SELECT count(*) FROM parked_events WHERE position >= $3 AND (aggregate_id = $1 OR collection_id = ANY($2::uuid[]))
 """
 
+_COUNT_ALL = "SELECT count(*) FROM parked_events"
+
 _FIRST = """
 SELECT min(position) FROM parked_events
 WHERE aggregate_id = $1 OR collection_id = $2 AND aggregate_type = 'collection'
@@ -112,6 +114,12 @@ class Retried:
     left: int
     position: int | None = None
     reason: str | None = None
+
+
+async def count_parked(connection: Connection) -> int:
+    """Those at fault and all that follow them."""
+    count: int = await connection.fetchval(_COUNT_ALL)
+    return count
 
 
 async def list_parked(
@@ -212,15 +220,17 @@ async def _apply_next(
     events = await log.at([row["position"] for row in rows])
     wanted = (await log.skips()).left_out(events)
     outcome = await project_isolating(connection, wanted, streams, log)
-    parked_still = {one.event.position for one in (*outcome.poison, *outcome.followers)}
+    at_fault = [*outcome.poison, *outcome.waiting]
+    parked_still = {one.event.position for one in (*at_fault, *outcome.followers)}
     applied = [event for event in wanted if event.position not in parked_still]
-    await bring_along(connection, log, applied)
+    # First: whoever looks at what is brought along leaves out of the log what is parked.
     await connection.execute(_FORGET, [event.position for event in events if event.position not in parked_still])
-    for one in outcome.poison:
+    await bring_along(connection, log, applied)
+    for one in at_fault:
         await connection.execute(_STILL_AT_FAULT, one.event.position, one.reason)
     if len(parked_still) < len(events):
         await _tell(connection, parked.collection_id, applied, checkpoints)
-    faults = sorted(outcome.poison, key=lambda one: one.event.position)
+    faults = sorted(at_fault, key=lambda one: one.event.position)
     return _Done(rows[-1]["position"], len(applied), faults[0] if faults else None, collections, streams)
 
 

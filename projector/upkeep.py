@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from typing import assert_never
 from uuid import UUID
 
@@ -11,11 +12,12 @@ import asyncpg
 import structlog
 
 from projector import rebuild
-from projector.bulk_loads import is_loading
+from projector.bulk_loads import index_unless_outrun, seconds_loading
 from projector.checkpoints import Checkpoint, between_batches
 from projector.claims import claimed
 from projector.due import Discard, Due, IndexMetadata, Limits, MakeIndex, Nothing, Rename, Replace, decide, may_wait
 from projector.errors import (
+    CheckpointMismatchError,
     GenerationGoneError,
     LayoutChangedError,
     NoRoomError,
@@ -34,10 +36,9 @@ from projector.generations import (
     rename_shape,
     renew_revision,
 )
-from projector.indexing import index_in_place
 from projector.metadata_indexing import MetadataIndexFailedError, index_metadata
 from projector.rebuild import Replay
-from projector.replay_session import opened_beside
+from projector.replay_session import expect_one_log, opened_beside
 from projector.replays import CheckFailedError, Checks, check_against_log, expect_checked
 from projector.settings import ProjectorSettings
 from projector.skipping import see_through
@@ -49,7 +50,13 @@ from shared.postgres import CONNECTION_LOST, Connection, Pool, PooledAddressErro
 _FIRST_RETRY_SECONDS = 5.0
 _LAST_RETRY_SECONDS = 300.0
 
-_TRIED_AGAIN = (NotCaughtUpError, LayoutChangedError, PooledAddressError, asyncpg.PostgresError)
+_TRIED_AGAIN = (
+    CheckpointMismatchError,
+    NotCaughtUpError,
+    LayoutChangedError,
+    PooledAddressError,
+    asyncpg.PostgresError,
+)
 
 _NOT_APPLIED = "a change of a collection cannot be applied; searches go on as before"
 
@@ -62,13 +69,14 @@ class Upkeep:
         self._limits = Limits(settings.ivfflat_min_rows)
         self._pauses: dict[UUID, tuple[float, float]] = {}
         """Collections that something went wrong with: until when they are left alone, and how long that is."""
-        self._loading_since: dict[UUID, float] = {}
-        """Collections whose index waits for the end of what comes."""
+        self._look_again_seconds = settings.upkeep_interval_seconds
+        self._due_since: dict[UUID, float] = {}
+        """Since when an index has been due for a collection that may wait for the end of what comes."""
 
     async def run(self, read: Pool) -> None:
         """Until it is cancelled. What fails is tried again after a while."""
         while True:
-            await asyncio.sleep(self._settings.upkeep_interval_seconds)
+            self._look_again_seconds = self._settings.upkeep_interval_seconds
             try:
                 await _drop_expired(read)
                 await self._see_skips_through(read)
@@ -78,6 +86,7 @@ class Upkeep:
                 _log.warning("collections stay as they are for now", error=repr(error))
             except Exception:
                 _log.exception("collections stay as they are for now")
+            await asyncio.sleep(self._look_again_seconds)
 
     async def _see_skips_through(self, read: Pool) -> None:
         async with read.acquire() as connection:
@@ -89,9 +98,11 @@ class Upkeep:
     async def _due(self, read: Pool) -> list[UUID]:
         now = asyncio.get_running_loop().time()
         async with read.acquire() as connection:
+            perhaps = await perhaps_due(connection)
+            self._due_since = {one: since for one, since in self._due_since.items() if one in perhaps}
             return [
                 collection_id
-                for collection_id in await perhaps_due(connection)
+                for collection_id in perhaps
                 if self._pauses.get(collection_id, (0.0, 0.0))[0] <= now
                 and not isinstance(await self._decide(connection, collection_id), Nothing)
             ]
@@ -101,19 +112,25 @@ class Upkeep:
         if facts is None:
             return Nothing()
         due = decide(facts, self._limits)
-        if may_wait(due, facts) and await self._waits(connection, collection_id):
+        if not may_wait(due, facts):
+            self._due_since.pop(collection_id, None)
+        elif await self._waits(connection, collection_id):
             return Nothing()
         return due
 
     async def _waits(self, connection: Connection, collection_id: UUID) -> bool:
         """Whether so much comes for the collection that an index would be in the way, or soon be outgrown."""
         async with opened_event_log(self._settings) as log:
-            loading = await is_loading(connection, log, collection_id, self._settings)
-        if not loading:
-            self._loading_since.pop(collection_id, None)
+            seconds = await seconds_loading(connection, log, collection_id, self._settings)
+        may_wait_longer = self._may_wait_longer(collection_id)
+        if not seconds:
             return False
+        self._look_again_seconds = min(self._look_again_seconds, seconds)
+        return may_wait_longer
+
+    def _may_wait_longer(self, collection_id: UUID) -> bool:
         now = asyncio.get_running_loop().time()
-        since = self._loading_since.setdefault(collection_id, now)
+        since = self._due_since.setdefault(collection_id, now)
         return now - since < self._settings.bulk_load_max_seconds
 
     async def _work_on(self, read: Pool, collection_id: UUID) -> None:
@@ -130,6 +147,10 @@ class Upkeep:
             # A lost connection is no reason to try again at once: making an index may be what the server died of.
             self._pause(collection_id, error)
             await _note(read, collection_id, f"{type(error).__name__}: {error}")
+        except Exception as error:
+            # The collections that come after it are not to wait for whoever looks into this.
+            _log.exception("an unforeseen error", collection_id=str(collection_id))
+            self._pause(collection_id, error)
         else:
             if self._pauses.pop(collection_id, None) is not None:
                 await _note(read, collection_id, None)
@@ -148,7 +169,8 @@ class Upkeep:
             case Nothing():
                 pass
             case MakeIndex(generation):
-                await index_in_place(connection, generation, self._settings)
+                may_give_up = partial(self._may_wait_longer, collection_id)
+                await index_unless_outrun(connection, generation, self._settings, may_give_up)
             case IndexMetadata(generation):
                 await index_metadata(connection, generation, self._settings)
             case Rename(generation, shape):
@@ -162,6 +184,8 @@ class Upkeep:
 
     async def _replace(self, connection: Connection, collection_id: UUID, due: Replace) -> None:
         async with opened_event_log(self._settings) as log:
+            # From a log that was restored less would be folded than searches show.
+            await expect_one_log(connection, log)
             replay = Replay(
                 connection, log, self._settings,
                 max_events_per_second=self._settings.rebuild_max_events_per_second,
@@ -172,8 +196,10 @@ class Upkeep:
                 generation = await rebuild.build(replay, generation)
                 generation = await rebuild.index(replay, generation, search_index=due.search_index)
                 if due.checked:
+                    # How much its index finds is the collection's own choice, and was so before.
+                    checks = Checks(min_recall=0.0)
                     generation = await check_against_log(
-                        Verification(connection, log, self._settings), generation, Checks()
+                        Verification(connection, log, self._settings), generation, checks
                     )
                     expect_checked(generation)
                 await rebuild.promote(replay, generation, keep_old=False)

@@ -13,16 +13,17 @@ from pgvector import Vector
 
 from events_schema.aliases import AliasRemoved, AliasSet
 from events_schema.base import RecordedEvent
-from events_schema.collections import CollectionCreated, CollectionDeleted, CollectionUpdated
+from events_schema.collections import CollectionCreated, CollectionDeleted, CollectionReembedded, CollectionUpdated
 from events_schema.embedding import EmbeddingSpec, StoredEmbedding, decode_many
 from events_schema.registry import AnyEvent, decode_event
 from events_schema.skips import ProjectionSkipDecided
-from events_schema.vectors import VectorCreated, VectorDeleted, VectorUpdated
-from projector.errors import UnprojectableEventError
+from events_schema.vectors import VectorCreated, VectorDeleted, VectorReembedded, VectorUpdated
+from projector.errors import UnaccountedSpecError, UnprojectableEventError
 from projector.generations import Generation
 from projector.indexes import index_statement
 from projector.metadata_indexes import index_new_partition
 from projector.partitions import make_partitions
+from projector.spec_history import SpecHistory
 from shared.postgres import Connection
 from shared.read_model.tables import row_key
 
@@ -38,7 +39,7 @@ ON CONFLICT ({key}) DO UPDATE SET content = excluded.content, metadata = exclude
 _CHANGE_RECORDS = """
 UPDATE {records} r SET content = CASE WHEN c.sets_content THEN c.content ELSE r.content END,
     metadata = coalesce(c.metadata, r.metadata),
-    updated_at = c.updated_at, version = c.version, position = c.position,
+    updated_at = coalesce(c.updated_at, r.updated_at), version = c.version, position = c.position,
     expires_at = CASE WHEN c.sets_expiry THEN c.expires_at ELSE r.expires_at END
 FROM unnest($1::text[], $2::boolean[], $3::text[], $4::jsonb[], $5::timestamptz[], $6::int[], $7::bigint[],
             $8::boolean[], $9::timestamptz[])
@@ -76,15 +77,16 @@ GREATEST_HALF = float(np.finfo(np.float16).max)
 class VectorEffect:
     """What a batch makes of one vector.
 
-    With `created_at` it is a whole row. Without, the row exists already, and a None in `metadata` or `embedding` means
-    "not changed"; content and expires_at can be set to null, so `sets_content` and `sets_expiry` say whether they
-    change. `is_new`: it begins with the vector's first event, so that no table can have a row of it yet. `needs_row`:
-    it begins with an update, so that the row must have been there, whatever later events make of it.
+    With `created_at` it is a whole row. Without, the row exists already, and a None in `metadata`, `embedding` or
+    `updated_at` means "not changed"; content and expires_at can be set to null, so `sets_content` and `sets_expiry` say
+    whether they change. `drops_embedding`: it has none that counts any more, whatever there was. `is_new`: it begins
+    with the vector's first event, so that no table can have a row of it yet. `needs_row`: it begins with an update, so
+    that the row must have been there, whatever later events make of it.
     """
 
     version: int
     position: int
-    updated_at: datetime
+    updated_at: datetime | None = None
     created_at: datetime | None = None
     deleted: bool = False
     needs_row: bool = False
@@ -92,15 +94,32 @@ class VectorEffect:
     content: str | None = None
     metadata: dict[str, Any] | None = None
     embedding: str | None = None
+    drops_embedding: bool = False
     is_new: bool = False
     sets_expiry: bool = False
     expires_at: datetime | None = None
 
 
-def fold_vectors(events: Iterable[RecordedEvent], spec: EmbeddingSpec) -> dict[str, VectorEffect]:
+@dataclass(frozen=True, slots=True)
+class Under:
+    """The embeddings that count: those of `spec` that were written beyond position `since`.
+
+    While a collection moves to another spec an event may well bring none. `history` is needed where one does: what that
+    means, the collection's own events say. `is_live`: searches read the rows, so that a creation without an embedding
+    is at fault.
+    """
+
+    spec: EmbeddingSpec
+    since: int = 0
+    history: SpecHistory | None = None
+    is_live: bool = False
+
+
+def fold_vectors(events: Iterable[RecordedEvent], under: Under) -> dict[str, VectorEffect]:
     """The final effect of a collection's events on each vector, by id. `events` are in order of position.
 
     Raises:
+        UnaccountedSpecError: the history is needed.
         UnreadableEventError, UnprojectableEventError: one of them is at fault.
     """
     effects: dict[str, VectorEffect] = {}
@@ -109,6 +128,10 @@ def fold_vectors(events: Iterable[RecordedEvent], spec: EmbeddingSpec) -> dict[s
         version, position, timestamp = recorded.version, recorded.position, recorded.timestamp
         match event:
             case VectorCreated():
+                embedding = _brought(recorded, event.embeddings, under)
+                lacks = embedding is None and position > under.since
+                if lacks and _is_live_at(recorded, event.embeddings, under) and under.is_live:
+                    raise UnprojectableEventError(_fault(event.embeddings, under))
                 effects[event.id] = VectorEffect(
                     version,
                     position,
@@ -116,24 +139,32 @@ def fold_vectors(events: Iterable[RecordedEvent], spec: EmbeddingSpec) -> dict[s
                     created_at=timestamp,
                     content=event.content,
                     metadata=event.metadata,
-                    embedding=_embedding(event.embeddings, spec),
+                    embedding=embedding,
+                    drops_embedding=lacks,
                     is_new=version == 1,
                     needs_row=_needs_row(effects, event.id),
                     expires_at=event.expires_at,
                 )
             case VectorUpdated():
-                effect = effects.setdefault(event.id, VectorEffect(version, position, timestamp, needs_row=True))
-                if effect.deleted:
-                    raise UnprojectableEventError(f"the vector {event.id!r} is updated after its deletion")
-                effect.version, effect.position, effect.updated_at = version, position, timestamp
+                effect = _changed(effects, event.id, recorded)
+                effect.updated_at = timestamp
                 if "content" in event.model_fields_set:
                     effect.sets_content, effect.content = True, event.content
                 if "metadata" in event.model_fields_set:
                     effect.metadata = event.metadata
-                if event.embeddings:
-                    effect.embedding = _embedding(event.embeddings, spec)
+                brought = _brought(recorded, event.embeddings, under)
+                if brought is not None:
+                    effect.embedding, effect.drops_embedding = brought, False
+                elif event.embeddings and position > under.since and not _is_live_at(recorded, event.embeddings, under):
+                    # It may well have another content by now.
+                    effect.embedding, effect.drops_embedding = None, True
                 if "expires_at" in event.model_fields_set:
                     effect.sets_expiry, effect.expires_at = True, event.expires_at
+            case VectorReembedded():
+                effect = _changed(effects, event.id, recorded)
+                brought = _brought(recorded, event.embeddings, under)
+                if brought is not None:
+                    effect.embedding, effect.drops_embedding = brought, False
             case VectorDeleted():
                 effects[event.id] = VectorEffect(
                     version, position, timestamp, deleted=True, needs_row=_needs_row(effects, event.id)
@@ -141,6 +172,7 @@ def fold_vectors(events: Iterable[RecordedEvent], spec: EmbeddingSpec) -> dict[s
             case (
                 CollectionCreated()
                 | CollectionUpdated()
+                | CollectionReembedded()
                 | CollectionDeleted()
                 | AliasSet()
                 | AliasRemoved()
@@ -156,12 +188,39 @@ def _needs_row(effects: Mapping[str, VectorEffect], vector_id: str) -> bool:
     return vector_id in effects and effects[vector_id].needs_row
 
 
-def _embedding(stored: Sequence[StoredEmbedding], spec: EmbeddingSpec) -> str:
-    for one in stored:
-        if one.spec == spec:
-            return one.data
+def _changed(effects: dict[str, VectorEffect], vector_id: str, recorded: RecordedEvent) -> VectorEffect:
+    """That of a vector which is there, brought to the event."""
+    effect = effects.get(vector_id)
+    if effect is None:
+        effect = effects[vector_id] = VectorEffect(recorded.version, recorded.position, needs_row=True)
+    elif effect.deleted:
+        raise UnprojectableEventError(f"the vector {vector_id!r} is updated after its deletion")
+    effect.version, effect.position = recorded.version, recorded.position
+    return effect
+
+
+def _brought(recorded: RecordedEvent, stored: Sequence[StoredEmbedding], under: Under) -> str | None:
+    """The embedding that counts; None: it brings none."""
+    if recorded.position > under.since:
+        for one in stored:
+            if one.spec == under.spec:
+                return one.data
+    return None
+
+
+def _is_live_at(recorded: RecordedEvent, stored: Sequence[StoredEmbedding], under: Under) -> bool:
+    """Whether the spec, none of whose embeddings the event brings, was live by then."""
+    if under.history is None:
+        raise UnaccountedSpecError(_fault(stored, under))
+    specs = under.history.at(recorded.position)
+    if not any(specs.find(one.spec) for one in stored):
+        raise UnprojectableEventError(_fault(stored, under))
+    return specs.find(under.spec) is not None
+
+
+def _fault(stored: Sequence[StoredEmbedding], under: Under) -> str:
     given = ", ".join(str(one.spec) for one in stored) or "none"
-    raise UnprojectableEventError(f"the collection's embeddings are {spec}; the event brings {given}")
+    return f"the collection's embeddings are {under.spec}; the event brings {given}"
 
 
 async def write_vectors(connection: Connection, generation: Generation, effects: Mapping[str, VectorEffect]) -> None:
@@ -188,6 +247,9 @@ async def write_vectors(connection: Connection, generation: Generation, effects:
         await make_partitions_for(connection, generation, moments)
     if deleted:
         await delete_vectors(connection, generation, deleted)
+    dropped = [vector_id for vector_id, effect in effects.items() if effect.drops_embedding]
+    if dropped:
+        await connection.execute(_DELETE_EMBEDDINGS.format(embeddings=generation.embeddings), dropped)
     if created:
         await _upsert_records(connection, generation, created)
     created_at = {vector_id: effect.created_at for vector_id, effect in created.items()}

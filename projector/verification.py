@@ -34,8 +34,11 @@ from shared.kafka.partitions import partitions_of
 from shared.postgres import Connection
 from shared.read_model.tables import row_key
 
-Kind = Literal["missing", "extra", "old_version", "version", "content", "metadata", "embedding", "timestamps"]
-"""How a vector differs; if in several ways, the first of these."""
+Kind = Literal[
+    "missing", "extra", "old_version", "version", "content", "metadata", "unembedded", "embedding", "timestamps"
+]
+"""How a vector differs; if in several ways, the first of these. `unembedded`: it has no embedding under the
+generation's spec, be it that the table lacks it or the log."""
 
 MAX_EXAMPLES = 20
 
@@ -67,11 +70,11 @@ RETURNING id
 
 _IN_SAMPLE = "WHERE id IN (SELECT id FROM pg_temp.sampled_rows)"
 
-# A vector without an embedding is missing as one without a record is. Divided by month, both lie in the month of its
+# A vector without a record is missing, also if its embedding is there. Divided by month, both lie in the month of its
 # creation; one that lies in two of them is counted twice, and differs in one.
 _COMPARE = f"""
 WITH stored AS MATERIALIZED (
-    SELECT coalesce(r.id, e.id) AS id, r.id IS NULL OR e.id IS NULL AS torn, r.version, r.position, r.created_at,
+    SELECT coalesce(r.id, e.id) AS id, r.id IS NULL AS torn, r.version, r.position, r.created_at,
            r.updated_at, r.expires_at, {CONTENT.format(content="r.content")} AS content,
            {METADATA.format(metadata="r.metadata")} AS metadata,
            {EMBEDDING.format(type="{type}", embedding="e.embedding")} AS embedding
@@ -85,7 +88,8 @@ WITH stored AS MATERIALIZED (
         WHEN s.version <> x.version OR s.position <> x.position THEN 'version'
         WHEN s.content IS DISTINCT FROM x.content THEN 'content'
         WHEN s.metadata <> x.metadata THEN 'metadata'
-        WHEN s.embedding <> x.embedding THEN 'embedding'
+        WHEN s.embedding IS NULL THEN 'unembedded'
+        WHEN s.embedding IS DISTINCT FROM x.embedding THEN 'embedding'
         WHEN s.created_at <> x.created_at OR s.updated_at <> x.updated_at
           OR s.expires_at IS DISTINCT FROM x.expires_at THEN 'timestamps'
     END AS kind, s.id IS NOT NULL AS is_stored, x.id IS NOT NULL AS is_expected,
@@ -256,7 +260,7 @@ async def _expect_up_to(
 async def _expect(verification: Verification, generation: Generation, events: Sequence[RecordedEvent]) -> list[str]:
     applied = await without_parked(verification.connection, verification.log, events)
     try:
-        return list(await expect(verification.connection, generation, applied))
+        return list(await expect(verification.connection, generation, applied, verification.log))
     except POISON as error:
         first, last = applied[0].position, applied[-1].position
         raise VerificationFailedError(
@@ -315,7 +319,10 @@ async def _compare_sample(verification: Verification, collection_id: UUID, numbe
         ids = await _expect_streams(verification, now, from_log)
         await connection.execute(_DROP_TABLES)
         await connection.execute(_CREATE_SAMPLE)
-        rows = await connection.fetch(_SAMPLE.format(records=now.generation.records), size, ids)
+        rows = await connection.fetch(
+            _SAMPLE.format(records=now.generation.records), size, ids,
+            timeout=verification.settings.index_timeout_seconds,
+        )  # fmt: skip
         known = set(from_log)
         others = [stream for row in rows if (stream := vector_stream(collection_id, row["id"])) not in known]
         await _expect_streams(verification, now, others)
@@ -328,9 +335,11 @@ async def _expect_streams(verification: Verification, now: _Moment, streams: Seq
     ids: set[str] = set()
     beginning = (0,) * len(now.positions)
     for start in range(0, len(streams), _STREAMS_AT_ONCE):
-        events = await verification.log.streams(streams[start : start + _STREAMS_AT_ONCE], 0)
-        within = between(events, beginning, now.positions)
-        ids.update(await _expect(verification, now.generation, within))
+        together, after = streams[start : start + _STREAMS_AT_ONCE], 0
+        while events := await verification.log.streams(together, after, verification.settings.batch_max_events):
+            within = between(events, beginning, now.positions)
+            ids.update(await _expect(verification, now.generation, within))
+            after = events[-1].position
     return sorted(ids)
 
 

@@ -9,15 +9,16 @@ So a release that brings a version still knows the one before, and the next rele
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from events_schema.base import RecordedEvent
-from events_schema.embedding import EmbeddingSpec
-from projector.errors import UnknownProjectionVersionError
+from projector.errors import UnaccountedSpecError, UnknownProjectionVersionError
+from projector.event_log import EventLog
 from projector.generations import Generation
-from projector.vectors import VectorEffect, fold_vectors
+from projector.spec_history import SpecHistory, read_history
+from projector.vectors import Under, VectorEffect, fold_vectors
 
-Fold = Callable[[Iterable[RecordedEvent], EmbeddingSpec], dict[str, VectorEffect]]
+Fold = Callable[[Iterable[RecordedEvent], Under], dict[str, VectorEffect]]
 
 FOLDS: dict[int, Fold] = {1: fold_vectors}
 """By version."""
@@ -39,12 +40,36 @@ def expect_known(generation: Generation) -> Fold:
     return fold
 
 
-def folded(generation: Generation, events: Iterable[RecordedEvent]) -> dict[str, VectorEffect]:
+def folded(
+    generation: Generation,
+    events: Iterable[RecordedEvent],
+    history: SpecHistory | None = None,
+    *,
+    is_live: bool = False,
+) -> dict[str, VectorEffect]:
     """The final effect of a collection's events on each vector of the generation, by id. `events` are in order of
-    position.
+    position; `is_live`: searches read what they make.
+
+    Raises:
+        UnaccountedSpecError: it takes the history.
+        UnreadableEventError, UnprojectableEventError: one of them is at fault.
+        UnknownProjectionVersionError
+    """
+    shape = generation.shape
+    return expect_known(generation)(events, Under(shape.spec, shape.spec_since, history, is_live))
+
+
+async def folded_by_log(
+    generation: Generation, events: Sequence[RecordedEvent], log: EventLog, *, is_live: bool = False
+) -> dict[str, VectorEffect]:
+    """`folded`, with the collection's history where it takes that: hardly ever, for it is read anew each time.
 
     Raises:
         UnreadableEventError, UnprojectableEventError: one of them is at fault.
         UnknownProjectionVersionError
     """
-    return expect_known(generation)(events, generation.shape.spec)
+    try:
+        return folded(generation, events, is_live=is_live)
+    except UnaccountedSpecError:
+        history = await read_history(log, generation.collection_id)
+        return folded(generation, events, history, is_live=is_live)

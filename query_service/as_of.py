@@ -1,7 +1,8 @@
 """Which snapshot holds a collection as it was at a position, at a time, or by the snapshot's own name.
 
-What a collection holds changes only with the events of its vectors. So a snapshot answers for every position from the
-last of these events that it holds up to the next one, also for those that it was not made for.
+What a collection holds changes only with the events of its vectors, and what it is searched by with those of its specs.
+So a snapshot answers for every position from the last of these events that it holds up to the next one, also for those
+that it was not made for.
 """
 
 from __future__ import annotations

@@ -10,9 +10,11 @@ from uuid import UUID
 
 from events_schema.collections import IndexSpec, Metric, VectorType
 from events_schema.embedding import EmbeddingSpec
+from events_schema.specs import EmbeddingSpecs
 from shared.read_model.expiry import Expiry
 from shared.read_model.index_states import ready_of
 from shared.read_model.metadata_indexes import MetadataIndexes
+from shared.read_model.specs import specs_of
 from shared.read_model.tables import embeddings_table, records_table, row_key
 
 
@@ -56,7 +58,8 @@ class LiveCollection:
 
     `indexed`: the index is there; without it, searches are exact. `lists`: how many an IVFFlat index has. `past`: the
     tables are not those of the active generation but a snapshot's. `metadata_indexes`: those over fields of the
-    metadata that are there.
+    metadata that are there. `embedding_spec` is what searches go by; `specs` are all that writes bring embeddings
+    under.
     """
 
     collection_id: UUID
@@ -79,6 +82,7 @@ class LiveCollection:
     lists: int | None
     metadata_indexes: MetadataIndexes
     declared: Declared
+    specs: EmbeddingSpecs
     past: PastMoment | None = None
 
     @property
@@ -214,4 +218,5 @@ def _collection(collection_id: UUID, row: Mapping[str, Any]) -> LiveCollection:
             embedding_spec=EmbeddingSpec.model_validate(row["declared_embedding_spec"]),
             month_partitions=row["declared_month_partitions"],
         ),
+        specs=specs_of(EmbeddingSpec.model_validate(row["declared_embedding_spec"]), row["specs"]),
     )

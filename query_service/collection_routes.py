@@ -11,7 +11,7 @@ from fastapi.responses import Response
 
 from query_service.catalogue import LiveCollection
 from query_service.models import CollectionAnswer, CollectionListAnswer, ListParameters, ReadParameters
-from query_service.pending_changes import Noted, pending_change, read_noted
+from query_service.pending_changes import Noted, PendingChange, pending_change, read_noted
 from query_service.polls import Poll
 from query_service.query_bus import Target, resolve
 from query_service.requests import CollectionCursor, Service, Tokens, cursor_scope, demand_of, json_answer
@@ -105,7 +105,7 @@ def _item(collection: LiveCollection, noted: _Noted, poll: Poll) -> dict[str, An
     return {
         "name": collection.name,
         "collection_id": str(collection.collection_id),
-        "dimension": collection.declared.embedding_spec.dimension,
+        "dimension": collection.embedding_spec.dimension,
         "metric": collection.declared.metric,
         "type": collection.declared.type,
         "index": collection.declared.index.model_dump(),
@@ -125,12 +125,17 @@ def _item(collection: LiveCollection, noted: _Noted, poll: Poll) -> dict[str, An
             "lists": collection.lists,
             "indexed": collection.indexed,
         },
-        "change": None if change is None else asdict(change),
-        "model": collection.declared.embedding_spec.model,
-        "provider": collection.declared.embedding_spec.provider,
+        "change": None if change is None else _shown(change),
+        "model": collection.embedding_spec.model,
+        "provider": collection.embedding_spec.provider,
         "description": collection.description,
         "version": collection.version,
         "position": collection.position,
         "created_at": collection.created_at,
         "updated_at": collection.updated_at,
     }
+
+
+def _shown(change: PendingChange) -> dict[str, Any]:
+    specs = {"from_spec": change.from_spec, "to_spec": change.to_spec}
+    return {**asdict(change), **{name: None if one is None else one.model_dump() for name, one in specs.items()}}

@@ -108,8 +108,13 @@ class SnapshotNotFoundError(Exception):
     """The collection has no snapshot of this name, or none that holds it as it was at this position."""
 
     def __init__(self, collection: str, name: str | None, position: int | None) -> None:
-        which = f"of position {position}" if name is None else repr(name)
-        super().__init__(f"the collection {collection!r} has no snapshot {which}")
+        if name is None:
+            which = f"of position {position}"
+            remedy = f"`aindusdb replay build --collection {collection} --until-position {position}` builds one"
+        else:
+            which = repr(name)
+            remedy = "GET …/snapshots lists those that there are"
+        super().__init__(f"the collection {collection!r} has no snapshot {which}; {remedy}")
         self.position = position
 
 

@@ -16,10 +16,13 @@ from uuid import UUID
 import asyncpg
 
 from events_schema.base import RecordedEvent
+from events_schema.specs import EmbeddingSpecs
 from events_schema.streams import skip_stream
-from query_service.errors import EventLogUnavailableError
-from shared.event_log import EVENT_COLUMNS, read_position_at, recorded_event
+from events_schema.upcasters import UnreadableEventError
+from query_service.errors import EventLogUnavailableError, ProjectionParkedError
+from shared.event_log import EVENT_COLUMNS, read_collection_stream, read_position_at, recorded_event
 from shared.freshness import Demand
+from shared.past_specs import specs_after
 from shared.postgres import CONNECTION_LOST, Pool
 from shared.read_model.snapshot import Reading, Snapshot
 
@@ -78,15 +81,19 @@ SELECT l.head, l.log_id, (SELECT count(*) FROM matching) AS matching, m.* FROM l
 ORDER BY m.position
 """  # noqa: S608
 
-# Only the events of its vectors change what a collection holds.
+# What a collection holds changes only with the events of its vectors; by which embeddings it is searched, only with
+# those of its own that concern specs.
+_CHANGES_IT = """(aggregate_type = 'vector' OR event_type = 'CollectionReembedded'
+                       OR event_type = 'CollectionUpdated' AND event_data ? 'embedding_spec')"""
+
 _STRETCH = f"""
 WITH log_end AS ({_END})
 SELECT l.head, l.log_id, $2::bigint AS position, clock_timestamp() < $3::timestamptz AS is_to_come,
        coalesce($3, (SELECT timestamp FROM events WHERE position = $2), clock_timestamp()) AS time,
        (SELECT position FROM events WHERE collection_id = $1 ORDER BY position LIMIT 1) AS created,
-       (SELECT position FROM events WHERE collection_id = $1 AND aggregate_type = 'vector' AND position <= $2
+       (SELECT position FROM events WHERE collection_id = $1 AND {_CHANGES_IT} AND position <= $2
         ORDER BY position DESC LIMIT 1) AS last_change,
-       (SELECT position FROM events WHERE collection_id = $1 AND aggregate_type = 'vector' AND position > $2
+       (SELECT position FROM events WHERE collection_id = $1 AND {_CHANGES_IT} AND position > $2
         ORDER BY position LIMIT 1) AS next_change
 FROM log_end l
 """  # noqa: S608
@@ -198,6 +205,23 @@ class EventReader:
             head=head,
             is_to_come=position > head or bool(row["is_to_come"]),
         )
+
+    async def specs_at(self, collection_id: UUID, position: int) -> EmbeddingSpecs | None:
+        """Those that a collection had when the log had come to a position; None: it was not there yet.
+
+        Raises:
+            ProjectionParkedError: one of its events cannot be read by this version of the software.
+            EventLogUnavailableError
+        """
+        specs: EmbeddingSpecs | None = None
+        for event in await self._run(lambda connection: read_collection_stream(connection, collection_id)):
+            if event.position > position:
+                break
+            try:
+                specs = specs_after(specs, event)
+            except UnreadableEventError as error:
+                raise ProjectionParkedError([event.position]) from error
+        return specs
 
     async def skips(self, events: Sequence[RecordedEvent], tenant: str) -> Mapping[UUID, RecordedEvent]:
         """The decisions to pass over some of these events, by the id of the event."""

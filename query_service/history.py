@@ -13,7 +13,7 @@ from events_schema.embedding import StoredEmbedding
 from events_schema.registry import decode_event
 from events_schema.streams import vector_stream
 from events_schema.upcasters import UnreadableEventError
-from events_schema.vectors import VectorCreated, VectorDeleted, VectorUpdated
+from events_schema.vectors import VectorCreated, VectorDeleted, VectorReembedded, VectorUpdated
 from query_service.errors import ProjectionParkedError, VectorNotFoundError, VersionNotFoundError
 from query_service.event_reader import EventReader, Stretch
 from query_service.parts import Include
@@ -93,9 +93,23 @@ async def _check_version(
     raise VersionNotFoundError(vector_id, version, deleted=False)
 
 
-def past_document(state: PastState, include: Include) -> dict[str, Any]:
-    """As the API shows a vector, without what was not asked for."""
-    stored = state.embeddings[0].data
+async def stored_embedding(events: EventReader, collection_id: UUID, state: PastState, position: int) -> str:
+    """The stored text of the one that the vector was searched by when the log had come to this position.
+
+    Raises:
+        ProjectionParkedError: an event of the collection cannot be read by this version of the software.
+        EventLogUnavailableError
+    """
+    specs = await events.specs_at(collection_id, position)
+    found = {} if specs is None else state.under(specs)
+    if specs is not None and specs.served in found:
+        return found[specs.served].data
+    # What a projection could not have applied either.
+    return max(state.embeddings.values(), key=lambda one: one.position).stored.data
+
+
+def past_document(state: PastState, include: Include, stored: str | None) -> dict[str, Any]:
+    """As the API shows a vector, without what was not asked for. `stored` is its embedding's text, if that was."""
     metadata = orjson.dumps(include.fields.of(state.metadata)).decode()
     return {
         "id": state.id,
@@ -111,7 +125,8 @@ def past_document(state: PastState, include: Include) -> dict[str, Any]:
 def described(event: RecordedEvent, include: Include, skip: RecordedEvent | None = None) -> dict[str, Any]:
     """An event as the API shows it: where it stands, what it changed, who caused it through which request, and by
     which models its embeddings were made. `data` holds the new values of those parts that `include` names, and always
-    when the vector is to expire, or why it was deleted. `skip` is the decision that projections pass over it."""
+    when the vector is to expire, or why it was deleted; of several embeddings the first, and all of them in order of
+    the models. `skip` is the decision that projections pass over it."""
     return {
         "position": event.position,
         "version": event.version,
@@ -142,7 +157,7 @@ def _contents(event: RecordedEvent, include: Include) -> dict[str, Any]:
         decoded = decode_event(event.event_type, event.schema_version, event.event_data)
     except UnreadableEventError as error:
         return {"id": event.event_data.get("id"), "changed": [], "embeddings": [], "data": {}, "unreadable": str(error)}
-    if not isinstance(decoded, VectorCreated | VectorUpdated | VectorDeleted):
+    if not isinstance(decoded, VectorCreated | VectorUpdated | VectorReembedded | VectorDeleted):
         return {"id": None, "changed": sorted(decoded.model_fields_set), "embeddings": [], "data": decoded.event_data()}
     changed = sorted(decoded.model_fields_set - {"id"})
     stored: tuple[StoredEmbedding, ...] = getattr(decoded, "embeddings", ())
@@ -153,7 +168,8 @@ def _contents(event: RecordedEvent, include: Include) -> dict[str, Any]:
     }
     data |= {name: getattr(decoded, name) for name in ("expires_at", "reason") if name in changed}
     if include.embedding and stored:
-        data["embedding"] = include.formatted(stored[0].data)
+        shown = [include.formatted(one.data) for one in stored]
+        data |= {"embedding": shown[0]} if len(shown) == 1 else {"embedding": shown[0], "embeddings": shown}
     return {
         "id": decoded.id,
         "changed": ["embedding" if name == "embeddings" else name for name in changed],

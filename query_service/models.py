@@ -712,7 +712,10 @@ class EventItem(BaseModel):
     id: str | None = Field(description="The vector's; null for an event of a collection.")
     changed: list[str] = Field(description="What the event set.")
     embeddings: list[EmbeddingSpec] = Field(description="What made the embeddings that the event brought.")
-    data: dict[str, Any] = Field(description="The new values of what it set and `include` names.")
+    data: dict[str, Any] = Field(
+        description="The new values of what it set and `include` names. If it brought several embeddings, `embedding` "
+        "is the first, and `embeddings` has all, in the order of the models."
+    )
     unreadable: str | None = Field(default=None, description="Why this version of the software cannot read it, if so.")
     skipped: SkipItem | None = Field(default=None, description="The decision to pass over it, if there is one.")
 
@@ -797,6 +800,10 @@ class PendingChangeItem(BaseModel):
     target: int = Field(description="Where the projection stands; the new tables have to get there.")
     reason: str | None = Field(description="Why it failed, or why the last try did.")
     since: datetime = Field(description="When it failed, got on last, or was asked for.")
+    from_spec: EmbeddingSpec | None = Field(description="What is searched by, if that is to be another model's.")
+    to_spec: EmbeddingSpec | None = Field(
+        description="What is to be searched by. While not every vector is embedded under it, the change is waiting."
+    )
 
 
 class MetadataIndexItem(BaseModel):
@@ -813,7 +820,7 @@ class MetadataIndexItem(BaseModel):
 class CollectionItem(BaseModel):
     name: str
     collection_id: UUID
-    dimension: int
+    dimension: int = Field(description="Of the embeddings that are searched, as `model` and `provider`.")
     metric: Metric
     type: VectorType
     index: IndexSpec

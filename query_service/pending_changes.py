@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
@@ -29,7 +29,8 @@ ChangeState = Literal["waiting", "running", "failed"]
 class PendingChange:
     """`generation` is what is made, or could not be; None while nothing is begun. It holds all events up to `position`,
     and `target` is where the projection stands. `reason`: why the last try failed. `since`: when that was, or else when
-    the change was asked for or last got on."""
+    the change was asked for or last got on. `from_spec`, `to_spec`: of the embeddings, if they are to change; while not
+    all vectors have the new ones, the change waits for those."""
 
     state: ChangeState
     generation: int | None
@@ -37,6 +38,8 @@ class PendingChange:
     target: int
     reason: str | None
     since: datetime
+    from_spec: EmbeddingSpec | None = None
+    to_spec: EmbeddingSpec | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,14 @@ def pending_change(
     collection: LiveCollection, noted: Sequence[NotedGeneration], projected: int
 ) -> PendingChange | None:
     """None: the tables are what they are to be. `projected` is how far the projection has come."""
+    change = _change(collection, noted, projected)
+    to = collection.specs.target.spec
+    if change is None or to == collection.embedding_spec:
+        return change
+    return replace(change, from_spec=collection.embedding_spec, to_spec=to)
+
+
+def _change(collection: LiveCollection, noted: Sequence[NotedGeneration], projected: int) -> PendingChange | None:
     by_state = {one.state: one for one in noted}
     troubled = by_state.get("active")
     trouble = troubled.reason if troubled else None
@@ -94,4 +105,6 @@ def pending_change(
         return PendingChange("waiting", None, None, projected, trouble, collection.updated_at)
     if troubled is not None and not collection.indexed and collection.index.kind != "none":
         return PendingChange("failed", troubled.generation, None, projected, trouble, troubled.updated_at)
+    if collection.specs.target.spec != collection.embedding_spec:
+        return PendingChange("waiting", None, None, projected, None, collection.updated_at)
     return None

@@ -27,7 +27,7 @@ WITH checkpoints AS (
 changed AS (
     SELECT c.collection_id, c.tenant, c.name, c.description, c.retention_seconds, c.version, c.position, c.created_at,
            c.updated_at, c.deleted_at, c.metric AS declared_metric, c.type AS declared_type, c.index AS declared_index,
-           c.embedding_spec AS declared_embedding_spec,
+           c.embedding_spec AS declared_embedding_spec, c.specs,
            c.month_partitions AS declared_month_partitions, s.generation, s.revision,
            g.metric, g.type, g.index, g.embedding_spec, g.month_partitions, g.indexed, g.lists,
            {READY.format(generation="s")} AS metadata_indexes

@@ -98,6 +98,16 @@ class _Kept(Generic[FoundT]):
     layer: Layer
 
 
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    """What is to be read, where, and how many events of it are parked, as the poll shows it."""
+
+    server: ReadServer
+    poll: Poll
+    collection: LiveCollection
+    parked: int
+
+
 class QueryBus:
     def __init__(self, routing: Routing, cache: AnswerCache, metrics: QueryMetrics, max_reads: int) -> None:
         self._routing = routing
@@ -121,6 +131,22 @@ class QueryBus:
     ) -> Answer[FoundT]:
         """The same, from the cache where a kept answer still holds, unless it is to be read anyway."""
         return await self._bounded(query, target, query, read_anyway=read_anyway)
+
+    async def find(self, target: Target) -> LiveCollection:
+        """The collection as a read finds it: as its active generation is, or, of the past, as the snapshot is.
+
+        Raises:
+            CollectionNotFoundError, ProjectionParkedError, ForeignTokenError, NotFreshEnoughError
+            ServerUnavailableError, TooManyReadsError
+            SnapshotNotFoundError, SnapshotNotReadyError
+            Whatever the choice of a snapshot refuses.
+        """
+        failures = Failures()
+        with self._counted():
+            while True:
+                chosen = await self._choose(target, failures)
+                if chosen is not None:
+                    return chosen.collection
 
     async def poll(self, demand: Demand) -> Poll:
         """A poll that covers the demand, for reads that concern the catalogue only."""
@@ -192,14 +218,10 @@ class QueryBus:
     ) -> Answer[FoundT] | None:
         """None: the read failed, or the poll that it began with had been overtaken; to be tried again."""
         began = time.monotonic()
-        server, poll = await self._routing.covering(target.demand, failures)
-        collection, parked = resolve(poll, target)
-        if target.as_of is not None:
-            found = await self._snapshot(server, collection, target.as_of, failures)
-            if found is None:
-                return None
-            server, collection = found
-            parked = _parked_by_then(poll, collection)
+        choice = await self._choose(target, failures)
+        if choice is None:
+            return None
+        server, poll, collection, parked = choice.server, choice.poll, choice.collection, choice.parked
         chosen = time.monotonic()
         held: _Kept[FoundT] | None = None
         key = b""
@@ -225,6 +247,18 @@ class QueryBus:
             self._cache.keep(key, Entry(snapshot.low, snapshot.high, payload, valid_until, looked))
         route = Route(server, layer, failures.count, chosen - began, looked - chosen, time.monotonic() - looked)
         return Answer(reading.found, collection, _shown(snapshot, collection, poll, target), looked, parked, route)
+
+    async def _choose(self, target: Target, failures: Failures) -> _Chosen | None:
+        """None: a server failed, and the read is to be tried again."""
+        server, poll = await self._routing.covering(target.demand, failures)
+        collection, parked = resolve(poll, target)
+        if target.as_of is None:
+            return _Chosen(server, poll, collection, parked)
+        found = await self._snapshot(server, collection, target.as_of, failures)
+        if found is None:
+            return None
+        server, collection = found
+        return _Chosen(server, poll, collection, _parked_by_then(poll, collection))
 
     async def _snapshot(
         self, server: ReadServer, collection: LiveCollection, choice: Choice, failures: Failures

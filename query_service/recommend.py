@@ -102,6 +102,7 @@ class RecommendVectors:
         return Reading(reading.snapshot, reading.found, earliest(valid_until, reading.valid_until))
 
     def _check(self, collection: LiveCollection) -> None:
+        self.search.check_spec(collection)
         for name, examples in (("positive", self.positive), ("negative", self.negative)):
             for index, example in enumerate(examples):
                 if isinstance(example, str):

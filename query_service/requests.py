@@ -21,7 +21,7 @@ from shared.http.consistency import TokenHeader, given_tokens, text_in_body
 from shared.tokens import ConsistencyToken
 
 
-def service_of(request: Request) -> QueryService:
+async def service_of(request: Request) -> QueryService:
     service: QueryService = request.app.state.service
     return service
 

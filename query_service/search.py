@@ -167,10 +167,17 @@ class SearchVectors:
         Raises:
             DimensionMismatchError, NotFiniteError, ZeroVectorError, ModelMismatchError
         """
-        if self.spec not in (None, collection.embedding_spec):
-            raise ModelMismatchError(collection.embedding_spec, "and the query was embedded before they became that")
+        self.check_spec(collection)
         if not isinstance(self.origin, str):
             check_embedding(collection, self.origin)
+
+    def check_spec(self, collection: LiveCollection) -> None:
+        """
+        Raises:
+            ModelMismatchError
+        """
+        if self.spec not in (None, collection.embedding_spec):
+            raise ModelMismatchError(collection.embedding_spec, "and the query was embedded before they became that")
 
     @property
     def _filter(self) -> Filter | None:
@@ -212,7 +219,9 @@ class SearchVectors:
         if isinstance(self.origin, str):
             vector_id = bind(self.origin, "text")
             origin_record = f"FROM {collection.records} o WHERE o.id = {vector_id}"
-            is_there = f"EXISTS (SELECT {origin_record} AND {collection.expiry.unexpired('o')})"
+            # A vector that has no embedding is there for whoever lists it, and nowhere to search from.
+            has_embedding = f"EXISTS (SELECT FROM {collection.embeddings} WHERE id = {vector_id})"
+            is_there = f"EXISTS (SELECT {origin_record} AND {collection.expiry.unexpired('o')} AND {has_embedding})"
             origin_expires_at = f"(SELECT {collection.expiry.instant('o')} {origin_record})"
             excluded = f" AND e.id <> {vector_id}"
             embedding = f"(SELECT embedding FROM {collection.embeddings} WHERE id = {vector_id})"  # noqa: S608

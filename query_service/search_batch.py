@@ -17,12 +17,11 @@ from query_service.errors import (
     ZeroVectorError,
 )
 from query_service.search import Hits, SearchVectors, kept_hits
-from shared.embedding.errors import ModelMismatchError
 from shared.postgres import Connection
 from shared.read_model.expiry import earliest
 from shared.read_model.snapshot import Reading, one_snapshot
 
-_REFUSALS = (DimensionMismatchError, NotFiniteError, ZeroVectorError, ModelMismatchError)
+_REFUSALS = (DimensionMismatchError, NotFiniteError, ZeroVectorError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +36,7 @@ class SearchBatch:
 
         Raises:
             RefusedPartError: of what a search refuses; its address is `/queries/<index>`.
-            AnswerTooLargeError
+            ModelMismatchError, AnswerTooLargeError
         """
         for number, search in enumerate(self.searches):
             try:

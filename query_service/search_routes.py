@@ -21,9 +21,10 @@ from query_service.models import (
     SearchParameters,
     SearchRequest,
 )
-from query_service.origins import Asked, filter_of, resolved, search_of
+from query_service.origins import Asked, Resolved, answered, filter_of, search_of
 from query_service.recommend import RecommendVectors
 from query_service.requests import Service, Tokens, demand_of, json_answer
+from query_service.search import SearchVectors
 from query_service.search_batch import SearchBatch
 from query_service.service import QueryService
 from query_service.vector_problems import ANY, EMBEDDED, PAST, WITH_BODY
@@ -92,11 +93,15 @@ def search_router(prefix: str, *, named: bool) -> APIRouter:
 
 async def _search(body: SearchRequest, service: QueryService, tokens: Tokens, target: str) -> Response:
     started = time.monotonic()
-    demand = demand_of(tokens, body)
+    aim = service.target(target, demand_of(tokens, body), body.moment)
     wanted = filter_of(body.filter)
-    looked_for = await resolved(service, target, demand, [Asked("", body, body.model)])
-    query = search_of(service, body, looked_for.origins[0], wanted, looked_for.spec, k=body.k, explain=body.explain)
-    answer = await service.read_kept(query, target, demand, body.moment, read_anyway=body.explain)
+
+    def search_for(looked_for: Resolved) -> SearchVectors:
+        return search_of(service, body, looked_for, 0, wanted, k=body.k, explain=body.explain)
+
+    looked_for, answer = await answered(
+        service, aim, [Asked("", body, body.model)], search_for, read_anyway=body.explain
+    )
     found = answer.found
     if found is None:
         assert body.id is not None
@@ -104,7 +109,7 @@ async def _search(body: SearchRequest, service: QueryService, tokens: Tokens, ta
     truncated = looked_for.truncated[0]
     return json_answer(
         {
-            **shown_hits(found, query.include),
+            **shown_hits(found, body.parts()),
             **of_search(service, answer, started),
             **({} if truncated is None else {"truncated": truncated}),
             **({"explain": explained(found.explanation, answer.route)} if body.explain else {}),
@@ -114,26 +119,28 @@ async def _search(body: SearchRequest, service: QueryService, tokens: Tokens, ta
 
 async def _search_batch(body: SearchBatchRequest, service: QueryService, tokens: Tokens, target: str) -> Response:
     started = time.monotonic()
-    demand = demand_of(tokens, body)
+    aim = service.target(target, demand_of(tokens, body), body.moment)
     addressed = [(f"/queries/{number}", query) for number, query in enumerate(body.queries)]
     filters = [filter_of(query.filter, pointer) for pointer, query in addressed]
     asked = [Asked(pointer, query, query.model) for pointer, query in addressed]
-    looked_for = await resolved(service, target, demand, asked)
-    searches = [
-        search_of(service, query, origin, wanted, looked_for.spec, k=query.k, explain=body.explain)
-        for query, origin, wanted in zip(body.queries, looked_for.origins, filters, strict=True)
-    ]
-    batch = SearchBatch(searches, service.max_answer_bytes)
-    answer = await service.read_kept(batch, target, demand, body.moment, read_anyway=body.explain)
+
+    def batch_for(looked_for: Resolved) -> SearchBatch:
+        searches = [
+            search_of(service, query, looked_for, number, wanted, k=query.k, explain=body.explain)
+            for number, (query, wanted) in enumerate(zip(body.queries, filters, strict=True))
+        ]
+        return SearchBatch(searches, service.max_answer_bytes)
+
+    looked_for, answer = await answered(service, aim, asked, batch_for, read_anyway=body.explain)
     return json_answer(
         {
             "results": [
                 {
-                    **shown_hits(found, search.include),
+                    **shown_hits(found, query.parts()),
                     **({} if truncated is None else {"truncated": truncated}),
                     **({"explain": explained(found.explanation, answer.route)} if body.explain else {}),
                 }
-                for found, search, truncated in zip(answer.found, searches, looked_for.truncated, strict=True)
+                for found, query, truncated in zip(answer.found, body.queries, looked_for.truncated, strict=True)
             ],
             **of_search(service, answer, started),
         }
@@ -142,26 +149,30 @@ async def _search_batch(body: SearchBatchRequest, service: QueryService, tokens:
 
 async def _recommend(body: RecommendRequest, service: QueryService, tokens: Tokens, target: str) -> Response:
     started = time.monotonic()
-    demand = demand_of(tokens, body)
+    aim = service.target(target, demand_of(tokens, body), body.moment)
     wanted = filter_of(body.filter)
     asked = [
         Asked(f"/{name}/{index}", example)
         for name, examples in (("positive", body.positive), ("negative", body.negative))
         for index, example in enumerate(examples)
     ]
-    looked_for = await resolved(service, target, demand, asked, model=body.model)
-    examples = looked_for.origins
-    query = RecommendVectors(
-        examples[: len(body.positive)],
-        examples[len(body.positive) :],
-        body.strategy,
-        search_of(service, body, examples[0], wanted, looked_for.spec, k=body.k, explain=body.explain),
+
+    def recommendation_for(looked_for: Resolved) -> RecommendVectors:
+        examples = looked_for.origins
+        return RecommendVectors(
+            examples[: len(body.positive)],
+            examples[len(body.positive) :],
+            body.strategy,
+            search_of(service, body, looked_for, 0, wanted, k=body.k, explain=body.explain),
+        )
+
+    looked_for, answer = await answered(
+        service, aim, asked, recommendation_for, model=body.model, read_anyway=body.explain
     )
-    answer = await service.read_kept(query, target, demand, body.moment, read_anyway=body.explain)
     truncated = [one for one in looked_for.truncated if one is not None]
     return json_answer(
         {
-            **shown_hits(answer.found, query.search.include),
+            **shown_hits(answer.found, body.parts()),
             **of_search(service, answer, started),
             **({"truncated": any(truncated)} if truncated else {}),
             **({"explain": explained(answer.found.explanation, answer.route)} if body.explain else {}),
@@ -171,23 +182,27 @@ async def _recommend(body: RecommendRequest, service: QueryService, tokens: Toke
 
 async def _search_groups(body: GroupsRequest, service: QueryService, tokens: Tokens, target: str) -> Response:
     started = time.monotonic()
-    demand = demand_of(tokens, body)
+    aim = service.target(target, demand_of(tokens, body), body.moment)
     wanted = filter_of(body.filter)
-    looked_for = await resolved(service, target, demand, [Asked("", body, body.model)])
-    hits = body.groups * body.per_group
-    search = search_of(service, body, looked_for.origins[0], wanted, looked_for.spec, k=hits, explain=body.explain)
-    query = GroupedSearch(search, body.field(), body.groups, body.per_group)
-    answer = await service.read_kept(query, target, demand, body.moment, read_anyway=body.explain)
+
+    def groups_for(looked_for: Resolved) -> GroupedSearch:
+        hits = body.groups * body.per_group
+        search = search_of(service, body, looked_for, 0, wanted, k=hits, explain=body.explain)
+        return GroupedSearch(search, body.field(), body.groups, body.per_group)
+
+    looked_for, answer = await answered(
+        service, aim, [Asked("", body, body.model)], groups_for, read_anyway=body.explain
+    )
     found = answer.found
     if found is None:
         assert body.id is not None
         raise VectorNotFoundError(body.id)
     truncated = looked_for.truncated[0]
+    include = body.parts()
     return json_answer(
         {
             "groups": [
-                {"value": group.value, "hits": [shown(hit, search.include) for hit in group.hits]}
-                for group in found.groups
+                {"value": group.value, "hits": [shown(hit, include) for hit in group.hits]} for group in found.groups
             ],
             "complete": True,
             **of_search(service, answer, started),

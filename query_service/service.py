@@ -58,7 +58,7 @@ class QueryService:
         self, query: Query[FoundT], name: str, demand: Demand, as_of: Moment | None = None
     ) -> Answer[FoundT]:
         """Of the present, or from a snapshot of that moment."""
-        return await self.bus.execute(query, self._target(name, demand, as_of))
+        return await self.bus.execute(query, self.target(name, demand, as_of))
 
     async def read_kept(
         self,
@@ -66,13 +66,11 @@ class QueryService:
         name: str,
         demand: Demand,
         as_of: Moment | None = None,
-        *,
-        read_anyway: bool = False,
     ) -> Answer[FoundT]:
-        """The same, from the cache where a kept answer still holds, unless it is to be read anyway."""
-        return await self.bus.execute_kept(query, self._target(name, demand, as_of), read_anyway=read_anyway)
+        """The same, from the cache where a kept answer still holds."""
+        return await self.bus.execute_kept(query, self.target(name, demand, as_of))
 
-    def _target(self, name: str, demand: Demand, as_of: Moment | None) -> Target:
+    def target(self, name: str, demand: Demand, as_of: Moment | None) -> Target:
         choice = None if as_of is None else AsOf(self.events, as_of, demand)
         return Target(self.principal.tenant, name, demand, choice)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Annotated, Any
+from uuid import UUID
 
 from fastapi import APIRouter, Query
 from fastapi.responses import Response
@@ -11,7 +13,7 @@ from fastapi.responses import Response
 from query_service.answers import origin, shown
 from query_service.as_of import AsOf
 from query_service.errors import VectorNotFoundError
-from query_service.history import past_document, past_vector, vector_at
+from query_service.history import past_document, past_vector, stored_embedding, vector_at
 from query_service.models import (
     CountAnswer,
     CountRequest,
@@ -23,14 +25,18 @@ from query_service.models import (
 )
 from query_service.origins import filter_of
 from query_service.pages import LIST, page_of
+from query_service.parts import Include
 from query_service.records import CountVectors, GetVector
 from query_service.requests import Service, Tokens, cursor_of, demand_of, json_answer
 from query_service.scroll import ScrollVectors
+from query_service.service import QueryService
 from query_service.vector_problems import ANY, PAST, WITH_BODY
 from shared.http.application import API_PREFIX, StrictRoute, permission
 from shared.http.paths import VectorIdPath, target_name
 from shared.http.problems import documented
+from shared.past_vectors import PastState
 from shared.principal import Permission
+from shared.read_model.snapshot import Reading
 
 VectorCursor = Annotated[dict[str, Any] | None, cursor_of(LIST)]
 
@@ -101,21 +107,17 @@ def vector_router(prefix: str, *, named: bool) -> APIRouter:
         include = parameters.parts()
         moment, began = parameters.moment, time.monotonic()
         tenant = service.principal.tenant
-        as_of: dict[str, Any] = {}
-        past = None
         if parameters.version is not None:
             collection_id = await service.collection_id(target, parameters.collection_id, demand)
             past = await past_vector(service.events, tenant, collection_id, vector_id, parameters.version, demand)
-        elif moment is not None and moment.snapshot is None:
+            return await _past_answer(service, collection_id, past, past.found.position, include, began)
+        if moment is not None and moment.snapshot is None:
             # The log itself has it, of any moment, and no snapshot is needed.
             collection = await service.collection(target, demand)
             stretch = await AsOf(service.events, moment, demand).stretch(collection)
             past = await vector_at(service.events, tenant, collection.collection_id, vector_id, stretch, demand)
             as_of = {"collection": collection.name, "as_of": {"position": stretch.position, "time": stretch.time}}
-        if past is not None:
-            freshness = service.freshness(past.snapshot, began, parked=0)
-            document = {**past_document(past.found, include), **as_of, "freshness": freshness}
-            return json_answer(document, etag=past.found.version)
+            return await _past_answer(service, collection.collection_id, past, stretch.position, include, began, as_of)
         query = GetVector(vector_id, include)
         answer = await service.read(query, target, demand, moment)
         if answer.found is None:
@@ -124,3 +126,21 @@ def vector_router(prefix: str, *, named: bool) -> APIRouter:
         return json_answer(document, etag=answer.found.version)
 
     return router
+
+
+async def _past_answer(
+    service: QueryService,
+    collection_id: UUID,
+    past: Reading[PastState],
+    position: int,
+    include: Include,
+    began: float,
+    as_of: Mapping[str, Any] | None = None,
+) -> Response:
+    """The vector as it was, with the embedding that it was searched by at this position."""
+    stored = None
+    if include.embedding:
+        stored = await stored_embedding(service.events, collection_id, past.found, position)
+    freshness = service.freshness(past.snapshot, began, parked=0)
+    document = {**past_document(past.found, include, stored), **(as_of or {}), "freshness": freshness}
+    return json_answer(document, etag=past.found.version)

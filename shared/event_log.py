@@ -52,9 +52,14 @@ SELECT count(*) FROM (
 """
 
 _NEWEST = """
-SELECT position, greatest(extract(epoch FROM clock_timestamp() - timestamp), 0)::float8 AS age_seconds
-FROM events WHERE collection_id = $1 ORDER BY position DESC OFFSET $2 LIMIT 1
+SELECT n.number, e.position,
+       greatest(extract(epoch FROM statement_timestamp() - e.timestamp), 0)::float8 AS age_seconds
+FROM unnest($2::int[]) AS n(number), LATERAL (
+    SELECT position, timestamp FROM events WHERE collection_id = $1 ORDER BY position DESC OFFSET n.number - 1 LIMIT 1
+) AS e
 """
+
+STREAM_PAGE = 1_000
 
 _READ_STREAM = f"SELECT {EVENT_COLUMNS} FROM events WHERE aggregate_id = $1 AND version > $2 ORDER BY version LIMIT $3"  # noqa: S608
 
@@ -64,7 +69,7 @@ ORDER BY version DESC LIMIT $4
 """  # noqa: S608
 
 _READ_STREAMS = f"""
-SELECT {EVENT_COLUMNS} FROM events WHERE aggregate_id = ANY($1::uuid[]) AND position > $2 ORDER BY position
+SELECT {EVENT_COLUMNS} FROM events WHERE aggregate_id = ANY($1::uuid[]) AND position > $2 ORDER BY position LIMIT $3
 """  # noqa: S608
 
 _READ_AT = f"SELECT {EVENT_COLUMNS} FROM events WHERE position = ANY($1::bigint[]) ORDER BY position"  # noqa: S608
@@ -114,6 +119,28 @@ _CLOCK = "SELECT clock_timestamp()"
 _FIRST_OF_COLLECTION = f"""
 SELECT {EVENT_COLUMNS} FROM events WHERE collection_id = $1 AND aggregate_type = 'collection' ORDER BY position LIMIT 1
 """  # noqa: S608
+
+# Collections are few and their events many, so the index is asked for one collection after the other.
+_CREATIONS = f"""
+WITH RECURSIVE known(collection_id) AS (
+    (SELECT collection_id FROM events ORDER BY collection_id LIMIT 1)
+    UNION ALL
+    SELECT next.collection_id FROM known, LATERAL (
+        SELECT collection_id FROM events e WHERE e.collection_id > known.collection_id ORDER BY collection_id LIMIT 1
+    ) AS next
+)
+SELECT created.* FROM known, LATERAL (
+    SELECT {EVENT_COLUMNS} FROM events
+    WHERE collection_id = known.collection_id AND aggregate_type = 'collection' ORDER BY position LIMIT 1
+) AS created
+ORDER BY position
+"""  # noqa: S608
+
+_DELETED = """
+SELECT DISTINCT collection_id FROM events WHERE aggregate_id = ANY($1::uuid[]) AND event_type = 'CollectionDeleted'
+"""
+
+_ALIAS_EVENTS = f"SELECT {EVENT_COLUMNS} FROM events WHERE aggregate_type = 'alias' ORDER BY position"  # noqa: S608
 
 _END = f"SELECT coalesce(max(position), 0) AS head, {SERVER_STARTED} AS server_started FROM events"  # noqa: S608
 
@@ -245,22 +272,38 @@ async def count_collection_events(
     return count
 
 
-async def read_newest(connection: Connection, collection_id: UUID, number: int) -> Appended | None:
-    """The event of a collection and its vectors that `number` - 1 others follow; None if there are fewer."""
-    row = await connection.fetchrow(_NEWEST, collection_id, number - 1)
-    return None if row is None else Appended(row["position"], row["age_seconds"])
+async def read_newest(connection: Connection, collection_id: UUID, numbers: Sequence[int]) -> dict[int, Appended]:
+    """Number -> the event of a collection and its vectors that `number` - 1 others follow; those that there are, and
+    how old they were at one moment."""
+    rows = await connection.fetch(_NEWEST, collection_id, numbers)
+    return {row["number"]: Appended(row["position"], row["age_seconds"]) for row in rows}
 
 
 async def read_stream(
-    connection: Connection, aggregate_id: UUID, *, after_version: int = 0, limit: int = 10_000
+    connection: Connection, aggregate_id: UUID, *, after_version: int, limit: int = STREAM_PAGE
 ) -> list[RecordedEvent]:
-    """The events of one aggregate in order of version."""
+    """The next events of one aggregate, in order of version; none only if there are none."""
     return _recorded(await connection.fetch(_READ_STREAM, aggregate_id, after_version, limit))
 
 
-async def read_streams(connection: Connection, aggregate_ids: Sequence[UUID], *, after: int) -> list[RecordedEvent]:
-    """The events of these aggregates beyond position `after`, in order of position."""
-    return _recorded(await connection.fetch(_READ_STREAMS, aggregate_ids, after))
+async def read_whole_stream(
+    connection: Connection, aggregate_id: UUID, *, after_version: int = 0
+) -> list[RecordedEvent]:
+    """All events of one aggregate beyond a version, in order of version."""
+    events: list[RecordedEvent] = []
+    after = after_version
+    while page := await read_stream(connection, aggregate_id, after_version=after, limit=STREAM_PAGE):
+        events += page
+        after = page[-1].version
+    return events
+
+
+async def read_streams(
+    connection: Connection, aggregate_ids: Sequence[UUID], *, after: int, limit: int | None = None
+) -> list[RecordedEvent]:
+    """The next events of these aggregates beyond position `after`, in order of position; none only if there are none.
+    Without a limit all of them."""
+    return _recorded(await connection.fetch(_READ_STREAMS, aggregate_ids, after, limit))
 
 
 async def read_events_at(connection: Connection, positions: Sequence[int]) -> list[RecordedEvent]:
@@ -329,8 +372,23 @@ async def read_collection_stream(connection: Connection, collection_id: UUID) ->
     if first is None:
         return []
     created = recorded_event(first)
-    following = await read_stream(connection, created.aggregate_id, after_version=created.version)
+    following = await read_whole_stream(connection, created.aggregate_id, after_version=created.version)
     return [created, *(event for event in following if event.collection_id == collection_id)]
+
+
+async def read_creations(connection: Connection, *, timeout_seconds: float) -> list[RecordedEvent]:
+    """The first event of each collection that the log has, in order of position."""
+    return _recorded(await connection.fetch(_CREATIONS, timeout=timeout_seconds))
+
+
+async def read_deleted(connection: Connection, aggregate_ids: Sequence[UUID]) -> set[UUID]:
+    """The collections that were deleted, of those that have their events in these streams."""
+    return {row["collection_id"] for row in await connection.fetch(_DELETED, aggregate_ids)}
+
+
+async def read_alias_events(connection: Connection, *, timeout_seconds: float) -> list[RecordedEvent]:
+    """The events of all aliases, in order of position."""
+    return _recorded(await connection.fetch(_ALIAS_EVENTS, timeout=timeout_seconds))
 
 
 async def read_head(connection: Connection) -> Head:

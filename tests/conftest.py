@@ -26,6 +26,18 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+_SLOWEST_FIRST = ("stack", "transport", "client", "consistency", "docs", "pooler", "failover", "projector", "flow")
+"""Folders. Whoever shares the files among several processes waits least at the end if the short ones come last."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def rank(item: pytest.Item) -> int:
+        folder = item.path.parent.name
+        return _SLOWEST_FIRST.index(folder) if folder in _SLOWEST_FIRST else len(_SLOWEST_FIRST)
+
+    items.sort(key=rank)
+
+
 @pytest_asyncio.fixture(scope="session")
 async def postgres_servers() -> AsyncIterator[PostgresAdmins]:
     async with running_postgres() as admins:

@@ -19,10 +19,8 @@ async def running_process(
     module: str, **environment: str
 ) -> AsyncIterator[tuple[asyncio.subprocess.Process, httpx.AsyncClient]]:
     """`python -m module`, once it answers; killed in the end if it still runs."""
-    port = free_port()
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", module, env={**os.environ, "AINDUSDB_PORT": str(port), **environment}
-    )
+    port = environment.setdefault("AINDUSDB_PORT", str(free_port()))
+    process = await asyncio.create_subprocess_exec(sys.executable, "-m", module, env={**os.environ, **environment})
     try:
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=30) as client:
             await until(lambda: _answers(client), "the process did not start")

@@ -155,6 +155,12 @@ class CollectionAliasedError(ProblemError):
     problem = "collection-aliased"
 
 
+class ReembeddingInProgressError(ProblemError):
+    """It is moving to another model already."""
+
+    problem = "reembedding-in-progress"
+
+
 class VectorExistsError(ProblemError):
     problem = "vector-exists"
 

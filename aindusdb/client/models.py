@@ -80,11 +80,20 @@ class ActiveGeneration(Answer):
     indexed: bool
 
 
+class EmbeddingSpec(Answer):
+    """What made embeddings: only those of one spec can be compared."""
+
+    provider: str
+    model: str | None = None
+    dimension: int
+
+
 class PendingChange(Answer):
     """A change of the tables that is not there yet: until then searches read what is `active`.
 
     The new tables hold every event up to `position` and have to get to `target`; `generation` is theirs. `since`: when
-    it failed, got on last, or was asked for.
+    it failed, got on last, or was asked for. `from_spec`, `to_spec`: if another model's embeddings are to be searched;
+    while not every vector has them, the change is waiting.
     """
 
     state: Literal["waiting", "running", "failed"]
@@ -93,6 +102,8 @@ class PendingChange(Answer):
     target: int
     reason: str | None = None
     since: datetime
+    from_spec: EmbeddingSpec | None = None
+    to_spec: EmbeddingSpec | None = None
 
 
 class DescribedCollection(Answer):
@@ -132,6 +143,31 @@ class CreatedCollection(DescribedCollection):
 
     position: int
     consistency_token: str
+
+
+class WithoutContent(Answer):
+    """`ids`: the first ten."""
+
+    count: int
+    ids: list[str]
+
+
+class Reembedding(Answer):
+    """How far a collection's move to another model is. `embedding`: contents are embedded by it. `blocked`: vectors are
+    left that cannot be. `building`: tables are made with the new embeddings. `finishing`: searches go by them."""
+
+    model: str | None
+    provider: str
+    dimension: int
+    from_model: str | None
+    state: Literal["none", "embedding", "blocked", "building", "finishing"]
+    embedded: int
+    remaining: int | None
+    """Vectors at most; None: not counted yet."""
+    without_content: WithoutContent
+    since_position: int | None
+    reason: str | None
+    """What holds it up, if something does."""
 
 
 class CollectionPage(Page):

@@ -81,6 +81,8 @@ def change_text(change: PendingChange | None) -> str:
         return "none: the tables are what the collection is to be"
     since = change.since.isoformat(timespec="seconds")
     reason = f": {change.reason}" if change.reason else ""
+    if change.to_spec is not None:
+        reason = f", to the model {change.to_spec.model!r} of {change.to_spec.dimension:,} dimensions{reason}"
     if change.state == "running":
         return (
             f"running: generation {change.generation} is at position {change.position or 0:,} of {change.target:,}, "

@@ -11,6 +11,7 @@ import typer
 INDEX_TYPES = ("string", "number", "boolean", "date")
 """Of fields of the metadata."""
 
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The collection's name.")]
 MOption = Annotated[int | None, typer.Option("--m", help="hnsw: neighbours of a node.")]
 EfConstructionOption = Annotated[int | None, typer.Option(help="hnsw: candidates while building.")]
 ListsOption = Annotated[int | None, typer.Option(help="ivfflat: lists.")]

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from aindusdb.client import Client, Collection, DescribedCollection
+from aindusdb.commands import reembedding
 from aindusdb.commands.collection_display import change_text, list_collections, list_snapshots, show_collection
 from aindusdb.commands.collection_options import (
     EfConstructionOption,
@@ -16,6 +17,7 @@ from aindusdb.commands.collection_options import (
     MetadataIndexOption,
     Metric,
     MOption,
+    NameArgument,
     RetentionOption,
     VectorType,
     index_of,
@@ -35,12 +37,14 @@ from aindusdb.commands.restoring import Pages, report_pages
 
 WAIT_INTERVAL_SECONDS = 1.0
 
-NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The collection's name.")]
-
 
 def register(app: typer.Typer) -> None:
-    group = typer.Typer(help="List, show, create, update, delete and restore collections.", no_args_is_help=True)
+    group = typer.Typer(
+        help="List, show, create, update, delete and restore collections, and move them to another embedding model.",
+        no_args_is_help=True,
+    )
     app.add_typer(group, name="collections")
+    reembedding.register(group)
 
     @group.command("list")
     def list_all(token: TokenOption = None, url: UrlOption = None, as_json: JsonOption = False) -> None:

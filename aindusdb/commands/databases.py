@@ -12,10 +12,12 @@ import typer
 from aindusdb.commands.output import CommandRefusedError, say
 from projector.errors import (
     CheckpointMismatchError,
+    GenerationBusyError,
     GenerationGoneError,
     LayoutChangedError,
     NoRoomError,
     NotCaughtUpError,
+    NothingProjectedError,
     RebuildFailedError,
     SnapshotError,
     UnknownProjectionVersionError,
@@ -23,7 +25,7 @@ from projector.errors import (
 )
 from projector.replay_session import CollectionBusyError
 from projector.replay_targets import TargetRefusedError
-from projector.replays import CheckFailedError, NoSuchGenerationError
+from projector.replays import CheckFailedError, NoSuchGenerationError, OutdatedGenerationError
 from projector.snapshots import SnapshotRefusedError
 from shared.event_log import LogCorruptionError
 from shared.postgres import CONNECTION_LOST, PooledAddressError
@@ -40,12 +42,14 @@ FORESEEN = (
     CheckFailedError,
     CheckpointMismatchError,
     CollectionBusyError,
+    GenerationBusyError,
     GenerationGoneError,
     LayoutChangedError,
     LogCorruptionError,
     NoRoomError,
     NoSuchGenerationError,
     NotCaughtUpError,
+    OutdatedGenerationError,
     PooledAddressError,
     RebuildFailedError,
     SnapshotError,
@@ -62,8 +66,16 @@ def sentence_of(error: Exception) -> str:
     """What one of `FORESEEN` says to a person."""
     said = str(error).strip() or type(error).__name__
     match error:
+        case NothingProjectedError():
+            pass
+        case asyncpg.LockNotAvailableError():
+            said = (
+                f"another session holds on to what is to be changed ({said}); the same command goes on when it is done"
+            )
         case CheckpointMismatchError():
             said = f"the databases do not belong together: {said}"
+        case asyncpg.UndefinedColumnError() | asyncpg.UndefinedTableError():
+            said = f"the databases are not of this version ({said}); `aindusdb schema upgrade` brings them to it"
         case asyncpg.PostgresError() | asyncpg.InterfaceError() | OSError():
             said = f"the databases cannot be used: {said}"
         case _:
@@ -75,7 +87,7 @@ def exit_code_of(error: Exception) -> int:
     match error:
         case CheckFailedError():
             return DIFFERENT_EXIT_CODE
-        case CollectionBusyError():
+        case CollectionBusyError() | GenerationBusyError():
             return BUSY_EXIT_CODE
         case _:
             return REFUSED_EXIT_CODE

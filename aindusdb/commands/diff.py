@@ -22,9 +22,18 @@ from events_schema.aliases import AliasRemoved
 from events_schema.base import RecordedEvent
 from events_schema.collections import CollectionDeleted
 from events_schema.streams import collection_stream
-from shared.event_log import LogCorruptionError, read_collection_stream, read_head, read_position_at, read_stream
+from shared.event_log import (
+    LogCorruptionError,
+    read_collection_stream,
+    read_head,
+    read_position_at,
+    read_whole_stream,
+)
 from shared.net_changes import NetChange, read_net_changes
 from shared.postgres import CONNECTION_LOST, Connection, connect_uncached
+
+_LONGEST_SECONDS = 3_600
+"""The server groups and sorts all events in between before it answers."""
 
 _SIGNS = {"created": "+", "updated": "~", "deleted": "-"}
 
@@ -77,7 +86,7 @@ def register(app: typer.Typer) -> None:
 
 async def _run(dsn: str, asked: _Asked, as_json: bool) -> None:
     try:
-        connection = await connect_uncached(dsn)
+        connection = await connect_uncached(dsn, command_timeout_seconds=_LONGEST_SECONDS)
         try:
             # A cursor lives in a transaction.
             async with connection.transaction(isolation="repeatable_read", readonly=True):
@@ -86,6 +95,8 @@ async def _run(dsn: str, asked: _Asked, as_json: bool) -> None:
             await connection.close(timeout=5)
     except LogCorruptionError as error:
         raise CommandRefusedError(str(error)) from error
+    except BrokenPipeError:
+        raise  # Whoever reads the output has seen enough.
     except (*CONNECTION_LOST, asyncpg.PostgresError, ValueError) as error:
         raise CommandRefusedError(f"The event database cannot be read: {str(error) or type(error).__name__}") from error
 
@@ -173,7 +184,7 @@ async def _collection(connection: Connection, asked: _Asked) -> Sequence[Recorde
     """
     collection_id = _as_id(asked.collection)
     if collection_id is None:
-        of_name = await read_stream(connection, collection_stream(asked.tenant, asked.collection))
+        of_name = await read_whole_stream(connection, collection_stream(asked.tenant, asked.collection))
         if of_name and of_name[-1].event_type != AliasRemoved.event_type:
             collection_id = of_name[-1].collection_id
     stream = [] if collection_id is None else await read_collection_stream(connection, collection_id)

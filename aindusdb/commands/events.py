@@ -120,6 +120,8 @@ class _Tail:
                 await connection.close(timeout=5)
         except LogCorruptionError as error:
             raise CommandRefusedError(str(error)) from error
+        except BrokenPipeError:
+            raise  # Whoever reads the output has seen enough.
         except (*CONNECTION_LOST, asyncpg.PostgresError, ValueError) as error:
             reason = str(error) or type(error).__name__
             raise CommandRefusedError(f"The event database cannot be read: {reason}") from error

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from aindusdb.client import ClientError
@@ -27,6 +28,8 @@ UrlOption = Annotated[
         show_default=DEFAULT_URL,
     ),
 ]
+_WIDEST = 10_000
+
 JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable JSON on standard output.")]
 
 
@@ -59,6 +62,14 @@ def refusals() -> Iterator[None]:
 def say(sentence: str) -> None:
     """On standard error, unfolded."""
     Console(stderr=True, highlight=False).print(Text(printable(sentence)), soft_wrap=True)
+
+
+def print_table(table: Table) -> None:
+    """Each row on one line, however wide the terminal is, or where there is none: nothing is cut off."""
+    console = Console(highlight=False)
+    unbounded = console.options.update(max_width=_WIDEST)
+    width = max(console.width, console.measure(table, options=unbounded).maximum)
+    Console(highlight=False, width=width).print(table, soft_wrap=True)
 
 
 def print_json(value: Any) -> None:

@@ -9,12 +9,11 @@ from time import monotonic
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from aindusdb.commands import replay_anew
 from aindusdb.commands.databases import awaited
-from aindusdb.commands.output import CommandRefusedError, JsonOption, print_json, printable, refusals, say
+from aindusdb.commands.output import JsonOption, print_json, print_table, printable, refusals, say
 from aindusdb.commands.projector_settings import DataFolderOption, TenantOption, projector_settings
 from aindusdb.commands.replay_display import ReplayDisplay
 from aindusdb.commands.replay_run import (
@@ -68,6 +67,19 @@ SampleOption = Annotated[
 ]
 RecallOption = Annotated[
     float, typer.Option("--min-recall", min=0.0, max=1.0, help="The least recall@10 of the index.")
+]
+CheckAgainSampleOption = Annotated[
+    int | None,
+    typer.Option("--sample", min=1, max=10_000, help="With --catch-up: check so many vectors; by default every one."),
+]
+CheckAgainRecallOption = Annotated[
+    float | None,
+    typer.Option(
+        "--min-recall",
+        min=0.0,
+        max=1.0,
+        help=f"With --catch-up: the least recall@10; by default {Checks().min_recall}.",
+    ),
 ]
 KeepOption = Annotated[
     bool, typer.Option("--keep-old/--drop-old", help="Go on writing the generation before, as the way back.")
@@ -125,6 +137,7 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Build, check and promote a new generation of each collection. Killed, the same command goes on."""
         if context.invoked_subcommand is not None:
+            _expect_no_options(context)
             return
         asked = _Asked(collection or (), every, tenant, data_dir, as_json)
         past = _Past(until_position, until_time, name, keep_days)
@@ -204,8 +217,8 @@ def register(app: typer.Typer) -> None:
             typer.Option("--catch-up", help="First fold it on to the present and check it again; no snapshot then."),
         ] = False,
         force: Annotated[bool, typer.Option("--force", help="Whatever its checks have found.")] = False,
-        sample: SampleOption = None,
-        min_recall: RecallOption = 0.8,
+        sample: CheckAgainSampleOption = None,
+        min_recall: CheckAgainRecallOption = None,
         keep_old: KeepOption = True,
         tenant: TenantOption = "default",
         data_dir: DataFolderOption = Path(".aindusdb"),
@@ -213,11 +226,13 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Have searches read a generation that was built and checked, from one moment to the next."""
 
+        checks = _checked_again(sample, min_recall, catch_up=catch_up, force=force)
+
         async def work(replaying: Replaying) -> dict[str, Any]:
             there = await replays.generations_of(replaying.session)
             found = replays.chosen(there, generation, ("ready",), "promoted")
+            await replays.expect_wanted(replaying.session, found, force=force)
             if catch_up:
-                checks = None if force else Checks(sample=sample, min_recall=min_recall)
                 found = await replays.bring_to_present(replaying, found, checks)
             await replays.promote(replaying, found, keep_old=keep_old, force=force)
             return await _active(replaying)
@@ -282,6 +297,38 @@ def register(app: typer.Typer) -> None:
         _run(_Asked(names, not names, tenant, data_dir, as_json), run)
 
 
+def _expect_no_options(context: typer.Context) -> None:
+    """Those of a replay say nothing to the command that follows; `--dry-run` above all would be a promise not kept.
+
+    Raises:
+        typer.BadParameter
+    """
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    given = {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
+    options = [parameter.opts[0] for parameter in context.command.params if parameter.name in given]
+    if options:
+        raise typer.BadParameter(
+            f"{', '.join(options)} stands before the command {context.invoked_subcommand!r} and says nothing to it; "
+            "what it knows stands behind it"
+        )
+
+
+def _checked_again(sample: int | None, min_recall: float | None, *, catch_up: bool, force: bool) -> Checks | None:
+    """How a generation is checked before it is promoted; None: not again.
+
+    Raises:
+        typer.BadParameter: it is said how, and nothing is checked.
+    """
+    if catch_up and not force:
+        return Checks(sample=sample, min_recall=Checks().min_recall if min_recall is None else min_recall)
+    if sample is not None or min_recall is not None:
+        why = "with --force" if force else "without --catch-up"
+        raise typer.BadParameter(
+            f"--sample and --min-recall say how it is checked, and {why} it is not; `aindusdb replay verify` checks it"
+        )
+    return None
+
+
 def _run(asked: _Asked, run: Any) -> None:
     """`run(settings, targets)`, with every foreseen error as one sentence."""
     if bool(asked.names) == asked.all:
@@ -311,15 +358,15 @@ async def _wanted(settings: ProjectorSettings, past: _Past, targets: Sequence[Ta
     """The snapshot to make, of a position that every collection has; None: none is named.
 
     Raises:
-        CommandRefusedError, TargetRefusedError
+        typer.BadParameter, CommandRefusedError, TargetRefusedError
     """
     position, time = past.position, past.time
     if position is None and time is None:
         if past.name is not None or past.keep_days is not None:
-            raise CommandRefusedError("--name and --keep-days are for snapshots: --until-position or --until-time.")
+            raise typer.BadParameter("--name and --keep-days are for snapshots: --until-position or --until-time")
         return None
     if position is not None and time is not None:
-        raise CommandRefusedError("--until-position and --until-time name the same thing; choose one of them.")
+        raise typer.BadParameter("--until-position and --until-time name the same thing; choose one of them")
     async with opened_beside(settings) as (_connection, log):
         if time is not None:
             position = await position_at(log, parsed_time("--until-time", time))
@@ -399,7 +446,7 @@ def _show_plans(plans: Sequence[Plan], as_json: bool) -> None:
             printable(one.name), f"{one.until_position:,}", f"{one.events:,}", _megabytes(one.log_bytes),
             f"{one.vectors:,}", _megabytes(one.table_bytes), f"{one.seconds:,.0f} s",
         )  # fmt: skip
-    Console(highlight=False).print(table)
+    print_table(table)
 
 
 def _megabytes(size: int) -> str:
@@ -433,6 +480,5 @@ def _print_status(shown: Sequence[dict[str, Any]], head: int) -> None:
                 "" if position is None else f"{position:,}",
                 f"{generation['index']}{'' if generation['indexed'] else ', not made'}", printable(checks),
             )  # fmt: skip
-    console = Console(highlight=False)
-    console.print(table, soft_wrap=True)
-    console.print(f"Log at {head:,}")
+    print_table(table)
+    typer.echo(f"Log at {head:,}")

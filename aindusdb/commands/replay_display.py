@@ -1,7 +1,9 @@
-"""How replays show on standard error: a line for each collection, with rate and time left where there is a terminal."""
+"""How replays show on standard error: a line for each collection that moves, with rate and time left; where there is no
+terminal, a line of its own now and then."""
 
 from __future__ import annotations
 
+from time import monotonic
 from types import TracebackType
 from typing import Self
 
@@ -9,8 +11,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from aindusdb.commands.output import printable
+from aindusdb.commands.output import printable, say
 from projector.replays import Doing
+
+_BETWEEN_LINES_SECONDS = 30.0
+"""For whoever reads them in the log of a job. What is done sooner says so by itself."""
 
 
 class _Rate(ProgressColumn):
@@ -28,9 +33,8 @@ class _Rate(ProgressColumn):
 
 
 class ReplayDisplay:
-    """Nothing moves where standard error is no terminal."""
-
     def __init__(self) -> None:
+        self._said_at: dict[str, float] = {}
         console = Console(stderr=True, highlight=False)
         self._progress = Progress(
             TextColumn("{task.fields[collection]}"),
@@ -56,6 +60,9 @@ class ReplayDisplay:
 
     def show(self, collection: str, doing: Doing) -> None:
         """A new step begins anew, with a rate and a time left of its own."""
+        if self._progress.disable:
+            self._say(collection, doing)
+            return
         step, task = self._tasks.get(collection, ("", None))
         if task is None or step != doing.step:
             if task is not None:
@@ -65,10 +72,22 @@ class ReplayDisplay:
                 step=doing.step, events=0,
             )  # fmt: skip
             self._tasks[collection] = (doing.step, task)
-        described = f"{doing.step}: {doing.detail}" if doing.detail else doing.step
-        self._progress.update(task, description=described, total=doing.total, completed=doing.done, events=doing.events)
+        self._progress.update(
+            task, description=_described(doing), total=doing.total, completed=doing.done, events=doing.events
+        )
+
+    def _say(self, collection: str, doing: Doing) -> None:
+        now = monotonic()
+        if now - self._said_at.setdefault(collection, now) < _BETWEEN_LINES_SECONDS:
+            return
+        self._said_at[collection] = now
+        say(f"{collection}: {_described(doing)}" + (f" {doing.done:,}/{doing.total:,}" if doing.total else ""))
 
     def done(self, collection: str) -> None:
         _, task = self._tasks.pop(collection, ("", None))
         if task is not None:
             self._progress.remove_task(task)
+
+
+def _described(doing: Doing) -> str:
+    return f"{doing.step}: {doing.detail}" if doing.detail else doing.step

@@ -18,6 +18,7 @@ _REASONS = {
     "created": "made by the request",
     "changed_since": "changed since; --force takes this back too",
     "collection_deleted": "the collection is deleted",
+    "no_embedding": "no embedding that the collection can hold, and no content that it can embed",
 }
 
 

@@ -17,4 +17,7 @@ def parsed_time(option: str, time: str) -> datetime:
         parsed = datetime.fromisoformat(time)
     except ValueError as error:
         raise CommandRefusedError(f"{option} {printable(time)!r} is no time like 2026-01-31T12:00:00Z.") from error
-    return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+    try:
+        return parsed.astimezone(UTC) if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+    except OverflowError as error:
+        raise CommandRefusedError(f"{option} {printable(time)!r} is beyond the years 1 to 9999 in UTC.") from error

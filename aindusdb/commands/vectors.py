@@ -6,7 +6,6 @@ from enum import StrEnum
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from aindusdb.client import Client
 from aindusdb.commands import vector_writes
@@ -20,7 +19,7 @@ from aindusdb.commands.options import (
     filter_of,
     moment_of,
 )
-from aindusdb.commands.output import JsonOption, UrlOption, print_json, refusals, say, service_url
+from aindusdb.commands.output import JsonOption, UrlOption, print_json, print_table, refusals, say, service_url
 from aindusdb.commands.vector_display import history_cells, history_table, list_vectors, show_vector
 
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="The vector's id.")]
@@ -151,6 +150,6 @@ def register(app: typer.Typer) -> None:
                 else:
                     table.add_row(*history_cells(event))
         if not as_json:
-            Console(highlight=False).print(table)
+            print_table(table)
 
     vector_writes.register(group)

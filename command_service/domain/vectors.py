@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from command_service.domain.commands import (
     CreateVector,
     DeleteExpired,
     DeleteVector,
     PatchVector,
+    ReembedVector,
     UpsertVector,
     VectorOperation,
 )
 from command_service.domain.json_values import merge_patch, same_json
 from command_service.domain.refusals import (
+    EmbeddingMissingError,
     ExpiresInPastError,
     MetadataTooLargeError,
     VectorExistsError,
@@ -23,39 +25,59 @@ from command_service.domain.refusals import (
     VersionMismatchError,
 )
 from events_schema.embedding import EmbeddingSpec, StoredEmbedding
-from events_schema.vectors import VectorCreated, VectorDeleted, VectorEvent, VectorUpdated
+from events_schema.specs import EmbeddingSpecs, LiveSpec
+from events_schema.vectors import VectorCreated, VectorDeleted, VectorEvent, VectorReembedded, VectorUpdated
 from shared.strict_json import stored_size
 
 MAX_METADATA_BYTES = 64 * 1024
 MAX_METADATA_DEPTH = 8
 
 
+class HeldEmbedding(NamedTuple):
+    """The stored text of an embedding, and the position of the event that brought it."""
+
+    spec: EmbeddingSpec
+    data: str
+    position: int
+
+
 @dataclass(frozen=True, slots=True)
 class Vector:
-    """A live vector. `embedding` is its stored text under the collection's spec. `updated_at`: when it was written
-    last, by which the collection's retention is counted."""
+    """A live vector. `embeddings` has one for each spec under which it ever had one since it was created. `updated_at`:
+    when it was written last, by which the collection's retention is counted."""
 
-    embedding: str
+    embeddings: tuple[HeldEmbedding, ...]
     content: str | None
     metadata: dict[str, Any] = field(hash=False)
     expires_at: datetime | None
     updated_at: datetime
 
+    def embedding(self, of: LiveSpec) -> str | None:
+        """The stored text; None, too, where the collection has left the spec since and come back to it."""
+        for one in self.embeddings:
+            if one.spec == of.spec:
+                return one.data if one.position > of.since else None
+        return None
+
+    def lacks(self, of: LiveSpec) -> bool:
+        return self.embedding(of) is None
+
 
 @dataclass(frozen=True, slots=True)
 class VectorState:
     """A vector's stream: its version (which goes on after a deletion), the position of its last event,
-    and the vector if it lives."""
+    the vector if it lives, and the last version that did more than embed it anew."""
 
     version: int = 0
     position: int = 0
     live: Vector | None = None
+    written: int = 0
 
 
 def decide(
     state: VectorState,
     operation: VectorOperation,
-    spec: EmbeddingSpec,
+    specs: EmbeddingSpecs,
     *,
     now: datetime,
     retention_seconds: int | None = None,
@@ -64,15 +86,19 @@ def decide(
     while no event says so; the first that happens in its place is its deletion then.
 
     Raises:
-        VectorExistsError, VectorNotFoundError, VersionMismatchError, MetadataTooLargeError, ExpiresInPastError
+        VectorExistsError, VectorNotFoundError, VersionMismatchError, MetadataTooLargeError, ExpiresInPastError,
+        EmbeddingMissingError
     """
+    if isinstance(operation, ReembedVector):
+        # Also of what has expired, which nobody has deleted yet: a retention that is lifted shows it again.
+        return _reembedded(state, operation, specs)
     expired = has_expired(state, now, retention_seconds)
     deletion = VectorDeleted(id=operation.id, reason="expired")
     if isinstance(operation, DeleteExpired):
         return (deletion,) if expired and state.version == operation.if_version else ()
     if expired:
         state = VectorState(state.version, state.position)
-    event = _decide(state, operation, spec, now)
+    event = _decide(state, operation, specs, now)
     if event is None:
         return ()
     return (deletion, event) if expired else (event,)
@@ -90,46 +116,47 @@ def has_expired(state: VectorState, now: datetime, retention_seconds: int | None
 def _decide(
     state: VectorState,
     operation: CreateVector | UpsertVector | PatchVector | DeleteVector,
-    spec: EmbeddingSpec,
+    specs: EmbeddingSpecs,
     now: datetime,
 ) -> VectorEvent | None:
     match operation:
         case CreateVector():
             _expect_future(operation.id, operation.event.expires_at, now)
+            _expect_embeddings(operation.event, specs, None)
             if state.live is not None:
                 raise VectorExistsError(operation.id)
             return operation.event
         case UpsertVector():
             event = _without_past_expiry(operation.event, now) if operation.brings_back else operation.event
             _expect_future(operation.id, event.expires_at, now)
-            _expect_version(state, operation.id, operation.if_version)
+            _expect_embeddings(event, specs, state.live if operation.brings_back else None)
+            _expect_version(state, operation)
             if state.live is None:
                 return event
-            wanted = _vector(event, now)
-            if operation.from_text:
-                wanted = _keeping_embedding(state.live, wanted)
-            return _updated(operation.id, state.live, wanted, spec)
+            wanted = _Wanted(event.embeddings, operation.from_text, event.content, event.metadata, event.expires_at)
+            return _updated(operation.id, state.live, wanted, specs)
         case PatchVector():
             _expect_future(operation.id, operation.expires_at, now)
             if state.live is None:
                 raise VectorNotFoundError(operation.id)
-            _expect_version(state, operation.id, operation.if_version)
-            return _updated(operation.id, state.live, _patched(state.live, operation), spec)
+            _expect_version(state, operation)
+            return _updated(operation.id, state.live, _patched(state.live, operation), specs)
         case DeleteVector():
             if state.live is None:
                 if operation.missing_is_unchanged:
-                    _expect_version(state, operation.id, operation.if_version)
+                    _expect_version(state, operation)
                     return None
                 raise VectorNotFoundError(operation.id)
-            _expect_version(state, operation.id, operation.if_version)
+            _expect_version(state, operation)
             return VectorDeleted(id=operation.id)
 
 
-def _expect_version(state: VectorState, vector_id: str, if_version: int | None) -> None:
+def _expect_version(state: VectorState, operation: UpsertVector | PatchVector | DeleteVector) -> None:
     # What does not live has no version that a caller could have seen.
-    current = state.version if state.live is not None else 0
-    if if_version is not None and if_version != current:
-        raise VersionMismatchError(f"the vector {vector_id!r}", if_version, current)
+    current, written = (0, 0) if state.live is None else (state.version, state.written)
+    for expected, oldest in ((operation.if_version, current), (operation.if_written, written)):
+        if expected is not None and not oldest <= expected <= current:
+            raise VersionMismatchError(f"the vector {operation.id!r}", expected, current)
 
 
 def _expect_future(vector_id: str, expires_at: datetime | None, now: datetime) -> None:
@@ -143,18 +170,27 @@ def _without_past_expiry(event: VectorCreated, now: datetime) -> VectorCreated:
     return VectorCreated(id=event.id, embeddings=event.embeddings, content=event.content, metadata=event.metadata)
 
 
+def _expect_embeddings(event: VectorCreated, specs: EmbeddingSpecs, restored: Vector | None) -> None:
+    """What is restored may lack what it lacks by now, but not take over what belongs to something else."""
+    if len(specs.live) == 1:
+        return  # what the operation was prepared for
+    brought = {one.spec for one in event.embeddings}
+    for live in specs.live:
+        if live.spec not in brought and (restored is None or not restored.lacks(live)):
+            raise EmbeddingMissingError(event.id, live.spec.model)
+
+
 def created(
     vector_id: str,
-    embedding: str,
+    embeddings: tuple[StoredEmbedding, ...],
     content: str | None,
     metadata: dict[str, Any],
-    spec: EmbeddingSpec,
     expires_at: datetime | None = None,
 ) -> VectorCreated:
-    """The event of a creation; `embedding` is the stored text of the embedding under `spec`."""
+    """The event of a creation."""
     return VectorCreated(
         id=vector_id,
-        embeddings=_stored(embedding, spec),
+        embeddings=embeddings,
         content=content,
         metadata=metadata,
         # Software that does not know the field reads events that do not need it.
@@ -162,23 +198,42 @@ def created(
     )
 
 
-def _stored(embedding: str, spec: EmbeddingSpec) -> tuple[StoredEmbedding, ...]:
-    return (StoredEmbedding(spec=spec, encoding="float32-le-base64", data=embedding),)
+class _Wanted(NamedTuple):
+    """What is to become of a vector; `embeddings` of those specs that it concerns, `from_text` as in an upsert."""
+
+    embeddings: tuple[StoredEmbedding, ...]
+    from_text: tuple[EmbeddingSpec, ...]
+    content: str | None
+    metadata: dict[str, Any]
+    expires_at: datetime | None
 
 
-def _vector(event: VectorCreated, at: datetime) -> Vector:
-    return Vector(event.embeddings[0].data, event.content, event.metadata, event.expires_at, at)
+def _reembedded(state: VectorState, operation: ReembedVector, specs: EmbeddingSpecs) -> tuple[VectorEvent, ...]:
+    vector = state.live
+    if vector is None or state.version != operation.if_version:
+        return ()
+    lacking = tuple(
+        one for one in operation.embeddings if (of := specs.find(one.spec)) is not None and vector.lacks(of)
+    )
+    return (VectorReembedded(id=operation.id, embeddings=lacking),) if lacking else ()
 
 
-def _keeping_embedding(present: Vector, wanted: Vector) -> Vector:
-    """A text that is embedded anew may differ in the last bit, and that is no change."""
-    return replace(wanted, embedding=present.embedding) if wanted.content == present.content else wanted
+def _new_embeddings(present: Vector, wanted: _Wanted, specs: EmbeddingSpecs) -> tuple[StoredEmbedding, ...]:
+    """Those that change something. A text that is embedded anew may differ in the last bit, and that is no change."""
+    same_text = wanted.content == present.content
+    new: list[StoredEmbedding] = []
+    for one in wanted.embeddings:
+        of = specs.find(one.spec)
+        held = None if of is None else present.embedding(of)
+        if held is None or (held != one.data and not (same_text and one.spec in wanted.from_text)):
+            new.append(one)
+    return tuple(new)
 
 
-def _updated(vector_id: str, present: Vector, wanted: Vector, spec: EmbeddingSpec) -> VectorUpdated | None:
+def _updated(vector_id: str, present: Vector, wanted: _Wanted, specs: EmbeddingSpecs) -> VectorUpdated | None:
     changed: dict[str, Any] = {}
-    if wanted.embedding != present.embedding:
-        changed["embeddings"] = _stored(wanted.embedding, spec)
+    if embeddings := _new_embeddings(present, wanted, specs):
+        changed["embeddings"] = embeddings
     if wanted.content != present.content:
         changed["content"] = wanted.content
     if not same_json(wanted.metadata, present.metadata):
@@ -188,22 +243,19 @@ def _updated(vector_id: str, present: Vector, wanted: Vector, spec: EmbeddingSpe
     return VectorUpdated(id=vector_id, **changed) if changed else None
 
 
-def _patched(present: Vector, operation: PatchVector) -> Vector:
-    wanted = present
-    if operation.embedding is not None:
-        wanted = replace(wanted, embedding=operation.embedding)
-    if "content" in operation.fields:
-        wanted = replace(wanted, content=operation.content)
-        if operation.from_text:
-            wanted = _keeping_embedding(present, wanted)
+def _patched(present: Vector, operation: PatchVector) -> _Wanted:
+    metadata = present.metadata
     if "metadata" in operation.fields:
-        merged = {} if operation.metadata is None else merge_patch(present.metadata, operation.metadata)
-        if stored_size(merged) > MAX_METADATA_BYTES or _depth(merged) > MAX_METADATA_DEPTH:
+        metadata = {} if operation.metadata is None else merge_patch(metadata, operation.metadata)
+        if stored_size(metadata) > MAX_METADATA_BYTES or _depth(metadata) > MAX_METADATA_DEPTH:
             raise MetadataTooLargeError(operation.id, MAX_METADATA_BYTES, MAX_METADATA_DEPTH)
-        wanted = replace(wanted, metadata=merged)
-    if "expires_at" in operation.fields:
-        wanted = replace(wanted, expires_at=operation.expires_at)
-    return wanted
+    return _Wanted(
+        operation.embeddings,
+        operation.from_text,
+        operation.content if "content" in operation.fields else present.content,
+        metadata,
+        operation.expires_at if "expires_at" in operation.fields else present.expires_at,
+    )
 
 
 def _depth(value: Any) -> int:
@@ -217,22 +269,39 @@ def _depth(value: Any) -> int:
 
 
 def evolve(state: VectorState, event: VectorEvent, *, version: int, position: int, timestamp: datetime) -> VectorState:
-    return VectorState(version, position, _live_after(state, event, timestamp))
+    written = state.written if isinstance(event, VectorReembedded) else version
+    return VectorState(version, position, _live_after(state, event, position, timestamp), written)
 
 
-def _live_after(state: VectorState, event: VectorEvent, timestamp: datetime) -> Vector | None:
+def _live_after(state: VectorState, event: VectorEvent, position: int, timestamp: datetime) -> Vector | None:
     match event:
         case VectorCreated():
-            return _vector(event, timestamp)
+            embeddings = held(event.embeddings, position)
+            return Vector(embeddings, event.content, event.metadata, event.expires_at, timestamp)
         case VectorUpdated():
             assert state.live is not None
             changed = event.model_fields_set
             return Vector(
-                event.embeddings[0].data if "embeddings" in changed else state.live.embedding,
+                merged(held(event.embeddings, position), state.live.embeddings),
                 event.content if "content" in changed else state.live.content,
                 event.metadata if "metadata" in changed else state.live.metadata,
                 event.expires_at if "expires_at" in changed else state.live.expires_at,
                 timestamp,
             )
+        case VectorReembedded():
+            assert state.live is not None
+            return replace(state.live, embeddings=merged(held(event.embeddings, position), state.live.embeddings))
         case VectorDeleted():
             return None
+
+
+def held(embeddings: tuple[StoredEmbedding, ...], position: int) -> tuple[HeldEmbedding, ...]:
+    return tuple(HeldEmbedding(one.spec, one.data, position) for one in embeddings)
+
+
+def merged(newer: tuple[HeldEmbedding, ...], older: tuple[HeldEmbedding, ...]) -> tuple[HeldEmbedding, ...]:
+    """Of each spec the newer one."""
+    if not newer or not older:
+        return newer or older
+    replaced = [one.spec for one in newer]
+    return (*newer, *(one for one in older if one.spec not in replaced))

@@ -25,6 +25,7 @@ _BELOW: Mapping[str, Sequence[tuple[str, Sequence[str]]]] = {
                 "time-travel",
                 "filters",
                 "text-embedding",
+                "another-model",
                 "generations",
             ),
         ),

@@ -12,7 +12,7 @@ from shared.embedding.embedder import TextEmbedder
 from shared.embedding.fastembed_provider import FastembedProvider
 from shared.embedding.metrics import EmbeddingMetrics
 from shared.embedding.openai_provider import OpenAIProvider
-from shared.embedding.settings import EmbeddingSettings
+from shared.embedding.settings import EmbeddingSettings, ProviderSettings
 from shared.embedding.texts import Provider
 
 SWITCHED_OFF = (
@@ -29,34 +29,31 @@ def create_embedder(
     settings: EmbeddingSettings, registry: CollectorRegistry, farther_caches: Sequence[EmbeddingCache]
 ) -> TextEmbedder:
     """Loads and opens nothing."""
-    provider, absence = _provider(settings)
+    first = settings.provider_settings()
+    absence = ""
+    if first is None:
+        absence = SWITCHED_OFF
+    elif first.provider == "fastembed" and find_spec("fastembed") is None:
+        first, absence = None, NOT_INSTALLED
     return TextEmbedder(
-        provider,
+        None if first is None else _provider(first, settings),
         MemoryCache(),
         farther_caches,
         EmbeddingMetrics(registry),
+        others=[_provider(one, settings) for one in settings.other_provider_settings()],
         absence=absence,
         max_waiting_texts=settings.embedding_max_waiting_texts,
     )
 
 
-def _provider(settings: EmbeddingSettings) -> tuple[Provider | None, str]:
-    match settings.embedding_provider:
-        case "none":
-            return None, SWITCHED_OFF
+def _provider(one: ProviderSettings, settings: EmbeddingSettings) -> Provider:
+    match one.provider:
         case "fastembed":
-            if find_spec("fastembed") is None:
-                return None, NOT_INSTALLED
             return FastembedProvider(
-                settings.embedding_model,
-                settings.embedding_path,
+                one.model,
+                one.path,
                 threads=settings.embedding_threads,
                 load_wait_seconds=settings.embedding_load_wait_seconds,
-            ), ""
+            )
         case "openai":
-            return OpenAIProvider(
-                settings.embedding_model,
-                settings.embedding_url,
-                settings.embedding_api_key,
-                timeout_seconds=settings.embedding_timeout_seconds,
-            ), ""
+            return OpenAIProvider(one.model, one.url, one.api_key, timeout_seconds=settings.embedding_timeout_seconds)

@@ -22,11 +22,13 @@ from shared.embedding.texts import Provider, Purpose, TextEmbedding
 Found = dict[bytes, TextEmbedding]
 
 _LARGE_CHARACTERS = 64 * 1024
+_CLOSING_SECONDS = 2.0
 
 
 class TextEmbedder:
-    """`provider` None: texts are refused, and `absence` says why and what to do. `farther_caches` from the nearer to
-    the farther."""
+    """`provider` is that of new collections. None: their texts are refused, and `absence` says why and what to do.
+    `others` are for collections of their models; a model's name occurs once. `farther_caches` from the nearer to the
+    farther."""
 
     def __init__(
         self,
@@ -35,10 +37,12 @@ class TextEmbedder:
         farther_caches: Sequence[EmbeddingCache],
         metrics: EmbeddingMetrics,
         *,
+        others: Sequence[Provider] = (),
         absence: str = "",
         max_waiting_texts: int,
     ) -> None:
         self._provider = provider
+        self._providers = {one.model: one for one in (*([] if provider is None else [provider]), *others)}
         self._nearest = memory
         self._caches: Sequence[EmbeddingCache] = [memory, *farther_caches]
         self._metrics = metrics
@@ -50,20 +54,25 @@ class TextEmbedder:
 
     @property
     def model(self) -> str | None:
-        """The model that texts are embedded by here; None: they are not embedded."""
+        """The model that texts of new collections are embedded by; None: they are not embedded."""
         return None if self._provider is None else self._provider.model
 
-    async def spec(self) -> EmbeddingSpec:
-        """What texts are embedded under here.
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Every model that texts can be embedded by here, that of new collections first."""
+        return tuple(self._providers)
+
+    async def spec(self, model: str | None = None) -> EmbeddingSpec:
+        """What texts are embedded under by one of `models`, by default by that of new collections.
 
         Raises:
             NoProviderError
             ProviderUnavailableError: the model's dimension cannot be told now.
         """
-        if self._provider is None:
-            raise NoProviderError(self._absence)
-        dimension = await self._provider.dimension()
-        return EmbeddingSpec(provider=self._provider.name, model=self._provider.model, dimension=dimension)
+        provider = self._provider if model is None else self._providers.get(model)
+        if provider is None:
+            raise NoProviderError(self._absence if model is None else f"no text is embedded here by {model!r}")
+        return EmbeddingSpec(provider=provider.name, model=provider.model, dimension=await provider.dimension())
 
     def check(self, spec: EmbeddingSpec) -> Provider:
         """The provider, if what it makes can be compared with embeddings of this spec.
@@ -71,16 +80,22 @@ class TextEmbedder:
         Raises:
             NoProviderError, ModelMismatchError
         """
-        if self._provider is None:
+        if not self._providers:
             raise NoProviderError(self._absence)
-        if (spec.provider, spec.model) != (self._provider.name, self._provider.model):
-            ours = f"and text is embedded here by the model {self._provider.model!r} ({self._provider.name})"
-            raise ModelMismatchError(spec, ours)
-        return self._provider
+        found = None if spec.model is None else self._providers.get(spec.model)
+        if found is None or found.name != spec.provider:
+            ours = " or ".join(f"{one.model!r} ({one.name})" for one in self._providers.values())
+            raise ModelMismatchError(spec, f"and text is embedded here by the model {ours}")
+        return found
 
     async def fault(self) -> str | None:
         """What keeps texts from being embedded, as far as that is known without asking anybody."""
-        return self._absence if self._provider is None else self._provider.fault()
+        if not self._providers:
+            return self._absence
+        faults = {model: fault for model, one in self._providers.items() if (fault := one.fault()) is not None}
+        if len(self._providers) == 1:
+            return next(iter(faults.values()), None)
+        return "; ".join(f"{model}: {fault}" for model, fault in faults.items()) or None
 
     async def embed(
         self, tenant: str, texts: Sequence[str], spec: EmbeddingSpec, purpose: Purpose
@@ -109,12 +124,34 @@ class TextEmbedder:
                 self._waiting -= len(missing)
         return [found[digest] for digest in digests]
 
+    async def embed_each(
+        self, tenant: str, texts: Sequence[str], spec: EmbeddingSpec, purpose: Purpose
+    ) -> list[TextEmbedding | TextRefusedError]:
+        """As `embed`, but a text that is refused refuses no other: its error stands in its place.
+
+        Raises:
+            NoProviderError, ModelMismatchError, ProviderUnavailableError, TooManyTextsError
+        """
+        refused: dict[str, TextRefusedError] = {}
+        while True:
+            left = [text for text in texts if text not in refused]
+            try:
+                embedded = iter(await self.embed(tenant, left, spec, purpose))
+            except TextRefusedError as error:
+                refused[error.text] = error
+            else:
+                return [refused[text] if text in refused else next(embedded) for text in texts]
+
     async def close(self) -> None:
-        for task in self._under_way.values():
-            task.cancel()
-        await asyncio.gather(*self._under_way.values(), return_exceptions=True)
-        if self._provider is not None:
-            await self._provider.close()
+        """What is all but done is kept, for whoever asks next: another batch may have answered its request already."""
+        under_way = set(self._under_way.values())
+        if under_way:
+            _, late = await asyncio.wait(under_way, timeout=_CLOSING_SECONDS)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+        for provider in self._providers.values():
+            await provider.close()
 
     async def _find(self, scope: Scope, digests: list[bytes]) -> Found:
         """What a farther cache has is put into the nearer ones."""

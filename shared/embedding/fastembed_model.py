@@ -103,7 +103,9 @@ def _import_fastembed() -> Any:
         import fastembed
         from loguru import logger
     except ImportError as error:
-        raise ModelMissingError(f"fastembed is installed but cannot be imported: {error}") from error
+        raise ModelMissingError(
+            f"the package fastembed cannot be imported ({error}); it comes with aindusdb-core[embed]"
+        ) from error
     logger.disable("fastembed")
     return fastembed
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+import inspect
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
+from fastapi.dependencies.models import Dependant
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
@@ -37,6 +39,10 @@ _PROBLEM_OF_ERROR_TYPE = {
 
 class UndeclaredRouteError(Exception):
     """A route declares no permission, so the application does not start."""
+
+
+class BlockingRouteError(Exception):
+    """A route, or what it depends on, is a plain function: each request would wait for a thread to call it."""
 
 
 class StrictRequest(Request):
@@ -129,6 +135,7 @@ def create_application(
 
     Raises:
         UndeclaredRouteError: a route under the API prefix declares no permission.
+        BlockingRouteError
     """
     application = _Service(
         title=title,
@@ -144,8 +151,8 @@ def create_application(
     for router in routers:
         application.include_router(router)
         for route in router.routes:
-            if isinstance(route, APIRoute) and _PERMISSION not in (route.openapi_extra or {}):
-                raise UndeclaredRouteError(f"{sorted(route.methods or ())} {route.path} declares no permission")
+            if isinstance(route, APIRoute):
+                _expect_declared(route)
     application.router.routes.extend(problem_page_routes())
     application.add_exception_handler(ProblemError, _on_problem)
     application.add_exception_handler(RequestValidationError, _on_validation_error)
@@ -160,6 +167,21 @@ def create_application(
         problem_of=problem_of,
     )
     return application
+
+
+def _expect_declared(route: APIRoute) -> None:
+    named = f"{sorted(route.methods or ())} {route.path}"
+    if _PERMISSION not in (route.openapi_extra or {}):
+        raise UndeclaredRouteError(f"{named} declares no permission")
+    for call in _calls(route.dependant):
+        if not inspect.iscoroutinefunction(call):
+            raise BlockingRouteError(f"{named} calls {call!r}, which is no coroutine function")
+
+
+def _calls(dependant: Dependant) -> Iterator[object]:
+    yield dependant.call
+    for one in dependant.dependencies:
+        yield from _calls(one)
 
 
 def _respond(request: Request, problem: ProblemError) -> Response:

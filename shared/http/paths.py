@@ -14,11 +14,11 @@ AliasName = Annotated[Name, Path(alias="name", description="The alias.", example
 VectorIdPath = Annotated[VectorId, Path(alias="id", description="The vector's id.", examples=["a-1"])]
 
 
-def _named(name: CollectionName) -> str:
+async def _named(name: CollectionName) -> str:
     return name
 
 
-def _default() -> str:
+async def _default() -> str:
     return DEFAULT_COLLECTION
 
 

@@ -30,6 +30,7 @@ PROBLEMS: Mapping[str, tuple[int, str]] = {
     "collection-aliased": (409, "The collection has aliases"),
     "vector-exists": (409, "The vector exists already"),
     "collection-deleted": (409, "The collection was deleted meanwhile"),
+    "reembedding-in-progress": (409, "The collection is moving to another model"),
     "projection-parked": (409, "What was written could not be projected yet"),
     "version-mismatch": (412, "The version is not the expected one"),
     "body-too-large": (413, "The body is too large"),

@@ -25,6 +25,8 @@ class FakeService:
     vectors: dict[str, dict[str, Any]] = field(default_factory=dict)
     batches: list[tuple[str | None, list[dict[str, Any]]]] = field(default_factory=list)
     searches: list[dict[str, Any]] = field(default_factory=list)
+    reembeddings: list[dict[str, Any]] = field(default_factory=list)
+    """What is answered one after the other, the last one for ever."""
     fault: Callable[[int, list[dict[str, Any]]], Answer | None] = lambda _number, _operations: None
     url: str = ""
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -58,6 +60,13 @@ class FakeService:
                 return 404, problem(404, "collection-not-found", f"there is no collection {name!r}"), {}
             case "GET", ["collections", name]:
                 return 200, self.collections[name], {}
+            case "PATCH", ["collections", name]:
+                self.collections[name] |= body
+                return 200, {**self.collections[name], "position": 2, "consistency_token": "token-update"}, {}
+            case "GET", ["collections", _, "reembedding"]:
+                found = self.reembeddings[0]
+                del self.reembeddings[: len(self.reembeddings) > 1]
+                return 200, found, {}
             case "DELETE", ["collections", name]:
                 return 200, {**self.collections.pop(name), "position": 2, "consistency_token": "token-delete"}, {}
             case "POST", ["collections", _, "vectors", "batch"]:
@@ -126,7 +135,7 @@ def running(service: FakeService) -> Iterator[FakeService]:
             self.end_headers()
             self.wfile.write(raw)
 
-        do_GET = do_POST = do_DELETE = respond  # noqa: N815
+        do_GET = do_POST = do_PATCH = do_DELETE = respond  # noqa: N815
 
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
             pass

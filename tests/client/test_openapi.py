@@ -30,6 +30,17 @@ def test_the_committed_document_is_what_the_services_say() -> None:
     assert openapi.faults() == []
 
 
+def test_an_idempotency_key_is_documented_where_it_is_taken() -> None:
+    takers = {
+        path
+        for path, operations in committed()["paths"].items()
+        for one in operations.get("post", {}).get("parameters", ())
+        if one["name"] == "Idempotency-Key"
+    }
+    assert "/api/v1/collections/{name}/vectors/batch" in takers
+    assert not any(path.endswith("/import") for path in takers)
+
+
 BREAKING: dict[str, Callable[[Any], object]] = {
     f"GET {_VECTOR} is gone": lambda one: one["paths"][_VECTOR].pop("get"),
     f"POST {_SEARCH}: the body: /k: maximum fell from 1000.0 to 10": lambda one: _properties(one, "SearchRequest")[

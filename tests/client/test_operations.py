@@ -70,10 +70,13 @@ CALLS: dict[str, Callable[[Client], Any]] = {
         "articles", dimension=2, model="m", **_KIND, **_KEY
     ),
     "GET /api/v1/collections/{name}": lambda client: client.collection("articles", **_FRESH),
-    "PATCH /api/v1/collections/{name}": lambda client: client.update_collection("articles", **_KIND, **_KEYED),
+    "PATCH /api/v1/collections/{name}": lambda client: client.update_collection(
+        "articles", model="m", dimension=2, **_KIND, **_KEYED
+    ),
     "DELETE /api/v1/collections/{name}": lambda client: client.delete_collection("articles", **_KEYED),
     "POST /api/v1/collections/{name}/restore": lambda client: client.restore_collection("articles", _ID, cursor="Amh"),
     "GET /api/v1/collections/{name}/snapshots": lambda client: client.snapshots("articles", **_FRESH),
+    "GET /api/v1/collections/{name}/reembedding": lambda client: client.reembedding("articles"),
     "GET /api/v1/aliases": lambda client: client.aliases(collection="articles", **_PAGE, **_FRESH),
     "GET /api/v1/aliases/{name}": lambda client: client.alias("articles", **_FRESH),
     "PUT /api/v1/aliases/{name}": lambda client: client.set_alias("articles", "articles-2026", **_KEYED),

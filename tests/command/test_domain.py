@@ -52,7 +52,8 @@ from events_schema.collections import (
     CollectionUpdated,
     IndexSpec,
 )
-from events_schema.embedding import EmbeddingSpec
+from events_schema.embedding import EmbeddingSpec, StoredEmbedding
+from events_schema.specs import EmbeddingSpecs
 from events_schema.vectors import VectorCreated, VectorDeleted, VectorEvent, VectorUpdated
 
 CONTEXT = CommandContext("default", EventMetadata(actor="a", request_id="r"))
@@ -65,6 +66,7 @@ CREATED = CollectionCreated(
     name="c", collection_id=ID, metric="cosine", type="vector", index=IndexSpec(), embedding_spec=SPEC,
     description="text",
 )  # fmt: skip
+SPECS = EmbeddingSpecs.created(CREATED)
 
 
 def given_collection(*events: CollectionEvent | AliasEvent) -> CollectionState:
@@ -82,7 +84,16 @@ def given_vector(*events: VectorEvent) -> VectorState:
 
 
 def vector_created(**fields: Any) -> VectorCreated:
-    return vectors.created("v", fields.pop("embedding", "AAAA"), fields.pop("content", None), fields, SPEC)
+    return created(fields, content=fields.pop("content", None), embedding=fields.pop("embedding", "AAAA"))
+
+
+def stored(data: str, spec: EmbeddingSpec = SPEC) -> StoredEmbedding:
+    return StoredEmbedding(spec=spec, data=data)
+
+
+def created(metadata: dict[str, Any], **fields: Any) -> VectorCreated:
+    embeddings = (stored(fields.get("embedding", "AAAA")),)
+    return vectors.created("v", embeddings, fields.get("content"), metadata, fields.get("expires_at"))
 
 
 DELETED = CollectionDeleted(name="c", collection_id=ID)
@@ -167,25 +178,25 @@ GONE = VectorDeleted(id="v")
 @pytest.mark.parametrize(
     ("events", "operation", "expected"),
     [
-        ((ALIVE,), CreateVector(vectors.created("v", "AAAA", None, {}, SPEC)), VectorExistsError),
+        ((ALIVE,), CreateVector(created({})), VectorExistsError),
         ((ALIVE, GONE), CreateVector(ALIVE), ALIVE),
         ((), UpsertVector(ALIVE), ALIVE),
-        ((), UpsertVector(vectors.created("v", "AAAA", None, {}, SPEC), if_version=1), VersionMismatchError),
+        ((), UpsertVector(created({}), if_version=1), VersionMismatchError),
         ((), UpsertVector(ALIVE, if_version=0), ALIVE),
         ((ALIVE, GONE), UpsertVector(ALIVE, if_version=0), ALIVE),
-        ((ALIVE,), UpsertVector(vectors.created("v", "AAAA", None, {"a": 1.0, "b": {"c": 2}}, SPEC)), None),
-        ((ALIVE,), UpsertVector(vectors.created("v", "AAAA", None, {}, SPEC)), VectorUpdated(id="v", metadata={})),
+        ((ALIVE,), UpsertVector(created({"a": 1.0, "b": {"c": 2}})), None),
+        ((ALIVE,), UpsertVector(created({})), VectorUpdated(id="v", metadata={})),
         ((ALIVE,), UpsertVector(vector_created(a=1, b={"c": 2}, content="x")), VectorUpdated(id="v", content="x")),
-        ((ALIVE,), PatchVector("v", None, frozenset()), None),
-        ((ALIVE,), PatchVector("v", "AAAA", frozenset()), None),
-        ((ALIVE,), PatchVector("v", None, frozenset({"metadata"}), metadata={"a": None, "b": {"d": 3}}),
+        ((ALIVE,), PatchVector("v", (), frozenset()), None),
+        ((ALIVE,), PatchVector("v", (stored("AAAA"),), frozenset()), None),
+        ((ALIVE,), PatchVector("v", (), frozenset({"metadata"}), metadata={"a": None, "b": {"d": 3}}),
          VectorUpdated(id="v", metadata={"b": {"c": 2, "d": 3}})),
-        ((ALIVE,), PatchVector("v", None, frozenset({"metadata"})), VectorUpdated(id="v", metadata={})),
-        ((ALIVE,), PatchVector("v", None, frozenset({"metadata"}), metadata={"long": "x" * 70_000}),
+        ((ALIVE,), PatchVector("v", (), frozenset({"metadata"})), VectorUpdated(id="v", metadata={})),
+        ((ALIVE,), PatchVector("v", (), frozenset({"metadata"}), metadata={"long": "x" * 70_000}),
          MetadataTooLargeError),
-        ((ALIVE,), PatchVector("v", None, frozenset(), if_version=2), VersionMismatchError),
-        ((), PatchVector("v", None, frozenset()), VectorNotFoundError),
-        ((ALIVE, GONE), PatchVector("v", None, frozenset()), VectorNotFoundError),
+        ((ALIVE,), PatchVector("v", (), frozenset(), if_version=2), VersionMismatchError),
+        ((), PatchVector("v", (), frozenset()), VectorNotFoundError),
+        ((ALIVE, GONE), PatchVector("v", (), frozenset()), VectorNotFoundError),
         ((ALIVE,), DeleteVector("v"), GONE),
         ((ALIVE, GONE), DeleteVector("v"), VectorNotFoundError),
         ((ALIVE, GONE), DeleteVector("v", missing_is_unchanged=True), None),
@@ -197,22 +208,22 @@ def test_vector_operation_on_history_gives_event_or_refusal(
 ) -> None:
     if isinstance(expected, type):
         with pytest.raises(expected):
-            vectors.decide(given_vector(*events), operation, SPEC, now=NOW)
+            vectors.decide(given_vector(*events), operation, SPECS, now=NOW)
     else:
-        found = vectors.decide(given_vector(*events), operation, SPEC, now=NOW)
+        found = vectors.decide(given_vector(*events), operation, SPECS, now=NOW)
         wanted = () if expected is None else (expected,)
         assert found == wanted
         assert [event.event_data() for event in found] == [event.event_data() for event in wanted]
 
 
 SOON, LATER = NOW + timedelta(microseconds=1), NOW + timedelta(days=1)
-EXPIRING = vectors.created("v", "AAAA", None, {}, SPEC, SOON)
-PLAIN = vectors.created("v", "AAAA", None, {}, SPEC)
+EXPIRING = created({}, expires_at=SOON)
+PLAIN = created({})
 EXPIRED = VectorDeleted(id="v", reason="expired")
 
 
 def _patch(expires_at: datetime | None, **options: Any) -> PatchVector:
-    return PatchVector("v", None, frozenset({"expires_at"}), expires_at=expires_at, **options)
+    return PatchVector("v", (), frozenset({"expires_at"}), expires_at=expires_at, **options)
 
 
 @pytest.mark.parametrize(
@@ -251,9 +262,9 @@ def test_what_has_expired_is_gone_for_every_operation(
 ) -> None:
     if isinstance(expected, type):
         with pytest.raises(expected):
-            vectors.decide(given_vector(*events), operation, SPEC, now=now)
+            vectors.decide(given_vector(*events), operation, SPECS, now=now)
         return
-    found = vectors.decide(given_vector(*events), operation, SPEC, now=now)
+    found = vectors.decide(given_vector(*events), operation, SPECS, now=now)
     assert [event.event_data() for event in found] == [event.event_data() for event in expected]
 
 
@@ -262,10 +273,10 @@ def test_a_vector_expires_by_its_own_instant_or_by_the_retention_whichever_comes
     retention_seconds: int, after: int, own: int | None
 ) -> None:
     expires_at = None if own is None else WRITTEN + timedelta(seconds=own)
-    state = given_vector(vectors.created("v", "AAAA", None, {}, SPEC, expires_at))
+    state = given_vector(created({}, expires_at=expires_at))
     now = WRITTEN + timedelta(seconds=after)
     expired = after >= min(retention_seconds, retention_seconds if own is None else own)
-    found = vectors.decide(state, DeleteExpired("v", 1), SPEC, now=now, retention_seconds=retention_seconds)
+    found = vectors.decide(state, DeleteExpired("v", 1), SPECS, now=now, retention_seconds=retention_seconds)
     assert found == ((EXPIRED,) if expired else ())
 
 
@@ -312,10 +323,10 @@ def test_embedding_of_a_text_changes_only_with_the_text(
     before: str | None, had: str, content: str | None, computed: str
 ) -> None:
     state = given_vector(vector_created(content=before, embedding=had))
-    upsert = UpsertVector(vector_created(content=content, embedding=computed), from_text=True)
-    patch = PatchVector("v", computed, frozenset({"content"}), content, from_text=True)
+    upsert = UpsertVector(vector_created(content=content, embedding=computed), from_text=(SPEC,))
+    patch = PatchVector("v", (stored(computed),), frozenset({"content"}), content, from_text=(SPEC,))
     for operation in (upsert, patch):
-        events = vectors.decide(state, operation, SPEC, now=NOW)
+        events = vectors.decide(state, operation, SPECS, now=NOW)
         assert (events == ()) == (content == before)
-        brought = vectors.decide(state, replace(operation, from_text=False), SPEC, now=NOW)
+        brought = vectors.decide(state, replace(operation, from_text=()), SPECS, now=NOW)
         assert (brought == ()) == ((before, had) == (content, computed))

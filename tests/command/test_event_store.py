@@ -27,6 +27,7 @@ from command_service.domain.commands import (
     DeleteCollection,
     IdempotencyKey,
     PatchVector,
+    UpdateCollection,
     UpsertVector,
     VectorOperation,
     WriteVectors,
@@ -39,15 +40,16 @@ from command_service.domain.refusals import (
 )
 from command_service.domain.vectors import created
 from command_service.event_store import TAIL_EVENTS, NewEvent
+from command_service.log_identity import renew_identity
 from command_service.notifier import AppendNotifier
 from command_service.outcomes import CollectionOutcome, VectorsOutcome
 from events_schema.base import EventMetadata
 from events_schema.collections import IndexSpec
-from events_schema.embedding import EmbeddingSpec
+from events_schema.embedding import EmbeddingSpec, StoredEmbedding
 from shared.event_log import read_events
 from tests.command.conftest import command_settings
 from tests.command.tcp_proxy import Cut, cutting_proxy
-from tests.servers import Databases
+from tests.servers import DatabaseFactory, Databases, connected
 
 RawConnection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -55,7 +57,7 @@ _names = (f"store-{number}" for number in count())
 METADATA = EventMetadata(actor="test", request_id="r")
 CONTEXT = CommandContext("default", METADATA)
 SPEC = EmbeddingSpec(provider="client", dimension=3)
-EMBEDDING = "AACAPwAAAEAAAEBA"  # [1, 2, 3]
+EMBEDDINGS = (StoredEmbedding(spec=SPEC, data="AACAPwAAAEAAAEBA"),)  # [1, 2, 3]
 
 
 @asynccontextmanager
@@ -94,7 +96,7 @@ def write(
 
 
 def create(vector_id: str | None = None, content: str | None = None) -> CreateVector:
-    return CreateVector(created(vector_id or str(uuid4()), EMBEDDING, content, {}, SPEC))
+    return CreateVector(created(vector_id or str(uuid4()), EMBEDDINGS, content, {}))
 
 
 async def whole_log(log: RawConnection) -> list[Any]:
@@ -286,7 +288,7 @@ async def test_poisonous_command_does_not_fail_its_neighbours(bus: CommandBus, l
 
 async def test_refused_command_does_not_fail_its_neighbours_and_sees_their_effect(bus: CommandBus) -> None:
     collection = await make_collection(bus)
-    patch = PatchVector("a", None, frozenset({"content"}), "x")
+    patch = PatchVector("a", (), frozenset({"content"}), "x")
     answers = await asyncio.gather(
         bus.execute(write(collection, patch)),
         bus.execute(write(collection, create("a"))),
@@ -335,7 +337,7 @@ async def test_key_is_kept_only_with_its_events(bus: CommandBus, log: RawConnect
     collection = await make_collection(bus)
     context = CommandContext("default", METADATA, IdempotencyKey("refused", b"hash"))
     with pytest.raises(BatchRefusedError):
-        await bus.execute(write(collection, PatchVector("a", None, frozenset()), context=context))
+        await bus.execute(write(collection, PatchVector("a", (), frozenset()), context=context))
     assert await log.fetchval("SELECT count(*) FROM idempotency_keys WHERE key = 'refused'") == 0
 
 
@@ -403,13 +405,57 @@ async def test_vector_with_a_long_stream_is_loaded_right(databases: Databases, b
     collection = await make_collection(bus)
     await bus.execute(write(collection, create("long", "the content of the beginning")))
     for number in range(TAIL_EVENTS * 2 + 3):
-        patch = PatchVector("long", None, frozenset({"metadata"}), metadata={f"k{number}": number})
+        patch = PatchVector("long", (), frozenset({"metadata"}), metadata={f"k{number}": number})
         await bus.execute(write(collection, patch))
     everything = {f"k{number}": number for number in range(TAIL_EVENTS * 2 + 3)}
-    unchanged = UpsertVector(created("long", EMBEDDING, "the content of the beginning", everything, SPEC))
+    unchanged = UpsertVector(created("long", EMBEDDINGS, "the content of the beginning", everything))
     async with running_bus(databases) as fresh:
         for some_bus in (bus, fresh, fresh):
             outcome = await some_bus.execute(write(collection, unchanged))
             assert isinstance(outcome, VectorsOutcome)
             assert outcome.operations[0].result == "unchanged"
             assert outcome.operations[0].version == TAIL_EVENTS * 2 + 4
+
+
+def patch(**metadata: Any) -> PatchVector:
+    return PatchVector("long", (), frozenset({"metadata"}), metadata=metadata)
+
+
+@pytest.mark.parametrize("renewed", [True, False], ids=["another log", "an earlier end"])
+async def test_what_is_remembered_of_a_log_is_forgotten_when_it_was_restored(
+    database_factory: DatabaseFactory, renewed: bool
+) -> None:
+    """A service that was not stopped goes by the events that there are, not by those that there were."""
+    async with (
+        database_factory.pair() as pair,
+        running_bus(pair) as remembers,
+        connected(pair.events_admin_dsn) as admin,
+    ):
+        collection = await make_collection(remembers)
+
+        def described(text: str) -> UpdateCollection:
+            return UpdateCollection(CONTEXT, collection[0], {"description": text})
+
+        await remembers.execute(write(collection, create("long", "as it was")))
+        kept = await admin.fetchval("SELECT max(position) FROM events")
+        rewritten = 2 * TAIL_EVENTS
+        for number in range(rewritten):
+            await remembers.execute(write(collection, patch(lost=number)))
+        await remembers.execute(described("lost"))
+        await admin.execute("ALTER TABLE events DISABLE TRIGGER USER")
+        await admin.execute("DELETE FROM events WHERE position > $1", kept)
+        if renewed:
+            await renew_identity(admin, in_use=True)
+        async with running_bus(pair) as fresh:
+            for number in range(rewritten - (0 if renewed else 1)):
+                await fresh.execute(write(collection, patch(kept=number)))
+            await fresh.execute(described("kept"))
+            if renewed:
+                await make_collection(fresh)
+        same = UpsertVector(created("long", EMBEDDINGS, "as it was", {"kept": rewritten - (1 if renewed else 2)}))
+        outcome = await remembers.execute(write(collection, same))
+        assert isinstance(outcome, VectorsOutcome)
+        assert outcome.operations[0].result == "unchanged"
+        again = await remembers.execute(described("kept"))
+        assert isinstance(again, CollectionOutcome)
+        assert again.result == "unchanged"

@@ -11,7 +11,12 @@ import orjson
 import pytest
 
 from command_service import restoring
+from events_schema.embedding import decode
 from events_schema.streams import vector_stream
+from tests.command.conftest import running_service
+from tests.embedding.endpoint import numbers_of, running_endpoint
+from tests.projector.projecting import until
+from tests.servers import Databases
 
 _API = "/api/v1"
 
@@ -222,3 +227,54 @@ async def test_a_name_that_is_taken_is_not_restored_over(service: httpx.AsyncCli
     assert (answer.status_code, answer.json()["type"]) == (409, "/problems/collection-exists")
     unknown = await service.post(f"{collection}/restore", json={"collection_id": str(uuid4())})
     assert (unknown.status_code, unknown.json()["type"]) == (404, "/problems/collection-not-found")
+
+
+async def test_what_comes_back_into_a_collection_of_another_model_is_embedded_anew_where_it_was_not(
+    databases: Databases, log: Log
+) -> None:
+    async with running_endpoint() as endpoint:
+        endpoint.dimensions = {"old": 4, "new": 3}
+        other = {"provider": "openai", "model": "new", "url": endpoint.url}
+        models = {
+            "embedding_provider": "openai", "embedding_url": endpoint.url, "embedding_model": "old",
+            "embedding_others": orjson.dumps([other]).decode(), "reembedding_interval_seconds": 0.05,
+        }  # fmt: skip
+        async with running_service(databases, **models) as service:
+            name = f"moved-{uuid4().hex[:12]}"
+            collection = f"{_API}/collections/{name}"
+            collection_id = (await service.post(f"{_API}/collections", json={"name": name})).json()["collection_id"]
+            await _batch(service, collection, {"op": "upsert", "id": "a", "content": "one"})
+            changed = await _batch(service, collection, {"op": "upsert", "id": "a", "content": "two"})
+            await _batch(service, collection, {"op": "upsert", "id": "bare", "embedding": [1, 2, 3, 4]})
+            await _batch(service, collection, {"op": "delete", "id": "bare"})
+            assert (await service.patch(collection, json={"model": "new"})).status_code == 200
+
+            async def is_complete() -> bool:
+                return bool((await service.get(f"{collection}/reembedding")).json()["state"] == "building")
+
+            await until(is_complete, "the vectors are not embedded")
+
+            async def restored(vector_id: str, version: int) -> httpx.Response:
+                return await service.post(f"{collection}/vectors/{vector_id}/restore", json={"version": version})
+
+            def embeddings(content: str) -> dict[str, list[float]]:
+                return {model: numbers_of(content, size) for model, size in endpoint.dimensions.items()}
+
+            async def brought(of: str) -> dict[str, list[float]]:
+                state = await _state(log, of, "a")
+                assert state is not None
+                return {one["spec"]["model"]: decode(one["data"]).tolist() for one in state["embeddings"]}
+
+            assert (await _restore(service, changed))["restored"] == 1
+            again = [await restored("a", 1) for _ in range(2)]
+            assert [answer.json()["version"] for answer in again] == [4, 4]
+            assert await brought(collection_id) == embeddings("one")
+            refused = await restored("bare", 1)
+            assert (refused.status_code, refused.json()["type"]) == (422, "/problems/model-mismatch")
+            asked = len(endpoint.requests)
+            assert (await restored("a", 3)).json()["version"] == 5  # as it was embedded anew
+            assert await brought(collection_id) == embeddings("two")
+            await service.delete(collection)
+            successor = (await service.post(f"{collection}/restore", json={"collection_id": collection_id})).json()
+            assert await brought(successor["collection_id"]) == {"new": embeddings("two")["new"]}
+            assert len(endpoint.requests) == asked

@@ -419,6 +419,11 @@ async def test_text_that_is_longer_than_the_model_sees_is_answered_as_truncated(
         operations = [{"op": "upsert", "id": at, "content": text} for at, text in (("a", long), ("b", short))]
         results = (await service.post(f"{vectors}/batch", json={"operations": operations})).json()["results"]
         assert [one["truncated"] for one in results] == [True, False]
+        again = [
+            await service.put(f"{vectors}/c", json={"content": long}, headers={"Idempotency-Key": "truncated"})
+            for _ in range(2)
+        ]
+        assert [answer.json()["truncated"] for answer in again] == [True, True]
         assert (await service.get("/ready")).json()["checks"]["embedding"] == "ok"
         created = (await service.post(f"{API}/collections", json={"name": next(_names)})).json()
         assert (created["dimension"], created["model"]) == (TINY_DIMENSION, "tiny-truncating")

@@ -61,6 +61,7 @@ async def running_services(databases: Databases, redis_url: str, models: Path) -
             "query_service",
             AINDUSDB_READ_DSN=databases.read_reader_dsn,
             AINDUSDB_EVENTS_DSN=databases.events_reader_dsn,
+            AINDUSDB_FEED_HEARTBEAT_SECONDS="0.1",
             **common,
         ) as (_, query),
         connected(databases.events_dsn) as log,

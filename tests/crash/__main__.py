@@ -10,7 +10,9 @@ import sys
 import time
 
 from tests.crash.load import Load
+from tests.crash.losses import lose_event_database, lose_read_database
 from tests.crash.stack import (
+    BROKER,
     EVENT_FAILOVER,
     EVENT_SERVER,
     EVENT_STANDBY,
@@ -31,11 +33,12 @@ TARGETS = (
     EVENT_SERVER,
     "Relay",
     READ_FAILOVER,
-    "Kafka",
+    BROKER,
     READ_REPLICA,
     "Redis",
     EVENT_STANDBY,
 )
+FAULTS = ("lost", "doubled", "different", "stale_reads", "internal_errors")
 IN_FLIGHT_SECONDS = 0.5
 """A kill counts only if writes were under way and one had been acknowledged within this time."""
 
@@ -48,8 +51,7 @@ def main() -> None:
     options = parser.parse_args()
     report = asyncio.run(_run(options.rounds, options.writers, options.seed))
     print(json.dumps(report), flush=True)
-    bad = report["lost"] or report["doubled"] or report["different"] or report["stale_reads"]
-    sys.exit(1 if bad else 0)
+    sys.exit(1 if any(report[fault] for fault in FAULTS) else 0)
 
 
 async def _run(rounds: int, writers: int, seed: int) -> dict[str, object]:
@@ -60,12 +62,13 @@ async def _run(rounds: int, writers: int, seed: int) -> dict[str, object]:
     async with running_stack() as stack:
         load = Load(stack.command_url, stack.query_url, writers=writers, seed=seed)
         await load.start()
+        await stack.archive.back_up(stack.events.primary.server)
         counted = attempts = 0
         while counted < rounds:
             attempts += 1
             assert attempts <= rounds * 3 + 10, "too few kills met writes in flight"
             target = TARGETS[counted % len(TARGETS)]
-            await _acknowledging(load)
+            await load.goes_on()
             await asyncio.sleep(chosen.uniform(0.2, 1.5))
             in_flight = load.acknowledged.under_way > 0 and _recently(load)
             seconds = await stack.strike(target)
@@ -74,19 +77,31 @@ async def _run(rounds: int, writers: int, seed: int) -> dict[str, object]:
                 counted += 1
                 kills[target] += 1
             print(f"{counted}/{rounds}: {target} killed, back after {seconds:.1f} s", file=sys.stderr)
-        await _acknowledging(load)
+        await load.goes_on()
+        print("both servers of the read database are lost", file=sys.stderr)
+        read_loss = await lose_read_database(stack, load)
+        await load.goes_on()
+        print("both servers of the event database are lost", file=sys.stderr)
+        event_loss = await lose_event_database(stack, load)
+        await load.goes_on()
         await load.stop()
         verdict = await _verdict(stack, load)
+    acknowledged = load.acknowledged
+    by_filter = sum(promise.version is None for promise in acknowledged.promises.values())
     return {
         "rounds": counted,
         "kills": kills,
-        "acknowledged": len(load.acknowledged.marks) + load.acknowledged.deletions,
-        "acknowledged_by_filter": len(load.acknowledged.positions),
-        "lost": verdict.lost,
+        "read_database_lost": read_loss,
+        "event_database_lost": event_loss,
+        "acknowledged": len(acknowledged.promises) - by_filter + acknowledged.deletions,
+        "acknowledged_by_filter": by_filter,
+        "lost": verdict.lost + sum(restored["lost"] for restored in event_loss["restored"].values()),
         "doubled": verdict.doubled,
         "different": verdict.different,
-        "stale_reads": load.acknowledged.stale_reads,
-        "unanswered": len(load.acknowledged.unknown),
+        "fresh_reads": acknowledged.fresh_reads,
+        "stale_reads": acknowledged.stale_reads,
+        "internal_errors": acknowledged.internal_errors,
+        "unanswered": len(acknowledged.unknown),
         "events": verdict.events,
         "slowest_restart_seconds": round(slowest, 1),
         "seed": seed,
@@ -100,15 +115,6 @@ async def _verdict(stack: Stack, load: Load) -> Verdict:
 
 def _recently(load: Load) -> bool:
     return time.monotonic() - load.acknowledged.last_at < IN_FLIGHT_SECONDS
-
-
-async def _acknowledging(load: Load) -> None:
-    """Waits until writes are acknowledged (again)."""
-    deadline = time.monotonic() + 60
-    before = len(load.acknowledged.marks)
-    while len(load.acknowledged.marks) < before + 20:
-        assert time.monotonic() < deadline, "no write was acknowledged for a minute"
-        await asyncio.sleep(0.02)
 
 
 if __name__ == "__main__":

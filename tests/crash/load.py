@@ -1,42 +1,31 @@
-"""A steady load of writes, each of which is tried until its outcome is known."""
+"""A steady load of writes, each of which is tried until its outcome is known; one reader goes with them."""
 
 from __future__ import annotations
 
 import asyncio
 import random
 import time
-from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
 
 import httpx
+
+from tests.crash.acknowledged import Acknowledged, Promise
+from tests.crash.reader import Reader
 
 COLLECTION = "/api/v1/collections/crash"
 DIMENSION = 8
 IDS = 400
 BY_FILTER_SHARE = 0.1
 
-
-@dataclass
-class Acknowledged:
-    """What the service promised: by mark (unique to one operation) the vector's id and version, or, of a change by a
-    filter, the vector's id and the event's position."""
-
-    marks: dict[str, tuple[str, int]] = field(default_factory=dict)
-    positions: dict[str, tuple[str, int]] = field(default_factory=dict)
-    deletions: int = 0
-    unknown: set[str] = field(default_factory=set)
-    """Marks of operations whose answer never came."""
-    under_way: int = 0
-    last_at: float = 0.0
-    stale_reads: int = 0
+_PATIENCE_SECONDS = 60.0
 
 
 class Load:
     def __init__(self, command_url: str, query_url: str, *, writers: int, seed: int) -> None:
         self.acknowledged = Acknowledged()
+        self.reader = Reader(command_url, query_url, COLLECTION, DIMENSION, self.acknowledged)
         self._command_url = command_url
-        self._query_url = query_url
         self._random = random.Random(seed)
         self._stopping = asyncio.Event()
         self._writers = writers
@@ -47,11 +36,24 @@ class Load:
             answer = await client.post("/api/v1/collections", json={"name": "crash", "dimension": DIMENSION})
             assert answer.status_code == 201, answer.text
         self._tasks = [asyncio.create_task(self._write(number)) for number in range(self._writers)]
-        self._tasks.append(asyncio.create_task(self._read()))
+        self._tasks.append(asyncio.create_task(self.reader.read_until(self._stopping)))
 
     async def stop(self) -> None:
         self._stopping.set()
         await asyncio.gather(*self._tasks)
+
+    async def goes_on(self) -> None:
+        """Waits until writes are acknowledged (again)."""
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        before = len(self.acknowledged.promises)
+        while len(self.acknowledged.promises) < before + 20:
+            assert time.monotonic() < deadline, f"no write was acknowledged for {_PATIENCE_SECONDS:g} seconds"
+            await asyncio.sleep(0.02)
+
+    def restored(self, position: int) -> int:
+        """The log is another one now, and ends here. Says how many promises it cannot keep."""
+        self.reader.restored(position)
+        return self.acknowledged.give_up_beyond(position)
 
     async def _write(self, number: int) -> None:
         limits = httpx.Limits(max_connections=1)
@@ -86,7 +88,8 @@ class Load:
             if result["op"] == "delete":
                 self.acknowledged.deletions += result["result"] == "deleted"
             else:
-                self.acknowledged.marks[marks[result["id"]]] = (result["id"], result["version"])
+                mark = marks[result["id"]]
+                self.acknowledged.promises[mark] = Promise(result["id"], result["position"], result["version"])
 
     async def _by_filter(self, client: httpx.AsyncClient, number: int) -> None:
         vector_id, mark = f"v{self._random.randrange(IDS)}", str(uuid4())
@@ -104,7 +107,7 @@ class Load:
         self.acknowledged.last_at = time.monotonic()
         report = answer.json()
         if report["changed"]:
-            self.acknowledged.positions[mark] = (vector_id, report["last_position"])
+            self.acknowledged.promises[mark] = Promise(vector_id, report["last_position"])
 
     async def _until_answered(
         self, client: httpx.AsyncClient, path: str, body: dict[str, Any], headers: dict[str, str]
@@ -119,6 +122,7 @@ class Load:
             except httpx.TransportError:
                 await asyncio.sleep(0.05)
                 continue
+            self.acknowledged.note_status(answer)
             if answer.status_code < 500:
                 return answer
             await asyncio.sleep(0.05)
@@ -135,29 +139,3 @@ class Load:
             operation["embedding"] = [self._random.uniform(0.1, 1) for _ in range(DIMENSION)]
             operation["content"] = f"text {self._random.random()}"
         return operation
-
-    async def _read(self) -> None:
-        """Reads its own writes by their tokens: an answer must hold at least what the token covers."""
-        async with (
-            httpx.AsyncClient(base_url=self._query_url, timeout=10) as query,
-            httpx.AsyncClient(base_url=self._command_url, timeout=10) as command,
-        ):
-            while not self._stopping.is_set():
-                await asyncio.sleep(0.05)
-                mark = str(uuid4())
-                try:
-                    written = await command.put(
-                        f"{COLLECTION}/vectors/reader",
-                        json={"embedding": [1.0] * DIMENSION, "metadata": {"mark": mark}},
-                    )
-                    if written.status_code >= 300:
-                        continue
-                    answer = await query.get(
-                        f"{COLLECTION}/vectors/reader",
-                        headers={"X-Consistency-Token": written.json()["consistency_token"]},
-                    )
-                except httpx.TransportError:
-                    continue
-                fresh = answer.status_code == 200 and answer.json()["version"] >= written.json()["version"]
-                # 5xx: it could not be answered in time, which is allowed while servers are down.
-                self.acknowledged.stale_reads += not fresh and answer.status_code < 500

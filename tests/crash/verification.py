@@ -18,7 +18,7 @@ from shared.event_log import read_events
 from shared.postgres import connect_uncached
 from shared.read_model.tables import embeddings_table, records_table
 from shared.status import log_status
-from tests.crash.load import Acknowledged
+from tests.crash.acknowledged import Acknowledged
 
 CATCH_UP_TIMEOUT_SECONDS = 120.0
 
@@ -39,27 +39,48 @@ async def verify(events_dsn: str, read_dsn: str, acknowledged: Acknowledged) -> 
         await register_vector(read)
         await _caught_up(events, read)
         log = [event for event in await _whole_log(events) if event.aggregate_type == "vector"]
-        marks = Counter(
-            event.event_data["metadata"]["mark"] for event in log if "mark" in event.event_data.get("metadata", {})
-        )
-        recorded = {
-            event.event_data["metadata"]["mark"]: (event.event_data["id"], event.version)
-            for event in log
-            if "mark" in event.event_data.get("metadata", {})
-        }
-        positions = {
-            event.event_data["metadata"]["mark"]: (event.event_data["id"], event.position)
-            for event in log
-            if "mark" in event.event_data.get("metadata", {})
-        }
-        lost = sum(recorded.get(mark) != promised for mark, promised in acknowledged.marks.items())
-        lost += sum(positions.get(mark) != promised for mark, promised in acknowledged.positions.items())
-        doubled = sum(times - 1 for times in marks.values())
+        lost = _lost(log, acknowledged, up_to=acknowledged.last_position)
+        doubled = sum(times - 1 for times in Counter(mark for mark, _event in _marked(log)).values())
         different = await _differences(read, log)
     finally:
         await events.close()
         await read.close()
     return Verdict(len(log), lost, doubled, different)
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """A log that was brought back: where it ends, and how many promises it does not keep although it should."""
+
+    position: int
+    lost: int
+
+
+async def held(events_dsn: str, acknowledged: Acknowledged, up_to: int) -> Restored:
+    """What a restored log holds of what was acknowledged up to this position, or up to its own end if that is later."""
+    events = await connect_uncached(events_dsn)
+    try:
+        log = await _whole_log(events)
+    finally:
+        await events.close()
+    return Restored(len(log), _lost(log, acknowledged, up_to=max(up_to, len(log))))
+
+
+def _lost(log: list[RecordedEvent], acknowledged: Acknowledged, *, up_to: int) -> int:
+    recorded = dict(_marked(log))
+    return sum(
+        promise.position <= up_to and not (mark in recorded and promise.is_kept_by(recorded[mark]))
+        for mark, promise in acknowledged.promises.items()
+    )
+
+
+def _marked(log: list[RecordedEvent]) -> list[tuple[str, RecordedEvent]]:
+    """The events that bear the mark of an operation, with it."""
+    return [
+        (event.event_data["metadata"]["mark"], event)
+        for event in log
+        if "mark" in (event.event_data.get("metadata") or {})
+    ]
 
 
 async def _caught_up(events: Any, read: Any) -> None:

@@ -20,9 +20,9 @@ from aindusdb.local_stack.ports import free_port
 
 DIMENSION = 8
 
-Fault = Callable[[int, list[str]], Response | float | None]
+Fault = Callable[[int, list[str]], Response | float | asyncio.Event | None]
 """Asked before each request with its number, from 1, and its texts: what is answered instead, or how many seconds the
-endpoint keeps silent first."""
+endpoint keeps silent first, or until when."""
 
 
 def numbers_of(text: str, dimension: int = DIMENSION) -> list[float]:
@@ -42,6 +42,8 @@ class Endpoint:
     models: list[str] = field(default_factory=list)
     fault: Fault = lambda _number, _texts: None
     url: str = ""
+    dimensions: dict[str, int] = field(default_factory=dict)
+    """Of models that have another one than DIMENSION."""
 
     @property
     def texts(self) -> list[str]:
@@ -58,9 +60,12 @@ class Endpoint:
         fault = self.fault(len(self.requests), asked["input"])
         if isinstance(fault, Response):
             return fault
-        if fault is not None:
+        if isinstance(fault, asyncio.Event):
+            await fault.wait()
+        elif fault is not None:
             await asyncio.sleep(fault)
-        data = [{"index": at, "embedding": numbers_of(text)} for at, text in enumerate(asked["input"])]
+        dimension = self.dimensions.get(asked["model"], DIMENSION)
+        data = [{"index": at, "embedding": numbers_of(text, dimension)} for at, text in enumerate(asked["input"])]
         return JSONResponse({"object": "list", "model": asked["model"], "data": data[::-1]})
 
 

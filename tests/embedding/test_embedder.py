@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from events_schema.embedding import EmbeddingSpec
-from shared.embedding.caches import MemoryCache
+from shared.embedding import embedder
+from shared.embedding.caches import MemoryCache, Scope
 from shared.embedding.embedder import TextEmbedder
 from shared.embedding.errors import (
     ModelMismatchError,
@@ -126,6 +127,37 @@ async def test_what_a_caller_that_goes_away_had_begun_is_kept() -> None:
     await counted.embed(*texts)
     assert sorted(counted.provider.texts) == sorted(texts)
     assert counted.count("l1") == begun
+
+
+class UnhurriedCache(MemoryCache):
+    async def keep(self, scope: Scope, found: Mapping[bytes, TextEmbedding]) -> None:
+        await asyncio.sleep(0.05)
+        await super().keep(scope, found)
+
+
+async def test_what_was_computed_when_the_process_ends_is_kept() -> None:
+    counted = Counted(caches=2)
+    farther = UnhurriedCache()
+    counted.embedder._caches = [counted.caches[0], farther]
+    asking = asyncio.create_task(counted.embed("a", "b"))
+    await asyncio.sleep(0.01)
+    asking.cancel()
+    await counted.embedder.close()
+    assert len(farther._entries) == 2
+
+
+async def test_process_that_ends_does_not_wait_for_a_provider_that_does_not_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(embedder, "_CLOSING_SECONDS", 0.05)
+    counted = Counted()
+    counted.provider.open.clear()
+    asking = asyncio.create_task(counted.embed("a"))
+    await asyncio.sleep(0.01)
+    asking.cancel()
+    async with asyncio.timeout(5):
+        await counted.embedder.close()
+    assert counted.count("computed") == 0
 
 
 async def test_request_of_few_texts_does_not_wait_for_all_of_a_large_one() -> None:

@@ -14,10 +14,27 @@ _PAGE = Path(__file__).parents[2] / "docs" / "operations" / "backups.md"
 
 def block(section: str, language: str) -> str:
     """The code block of this language in the section with this heading."""
-    _, _, after = _PAGE.read_text().partition(f"\n## {section}\n")
-    found = re.search(rf"```{language}\n(.*?)```", after.partition("\n## ")[0], re.DOTALL)
+    found = re.search(rf"```{language}\n(.*?)```", _section(section), re.DOTALL)
     assert found is not None, f"{_PAGE.name} has no block {language} under {section!r}"
     return found[1]
+
+
+def statements(section: str) -> list[str]:
+    """Of its block of SQL; each is a transaction of its own."""
+    return block(section, "sql").strip().splitlines()
+
+
+def commands(section: str) -> list[list[str]]:
+    """The first `aindusdb` command of each numbered step that has any, in order: its arguments."""
+    steps = re.split(r"^\d+\. ", _section(section), flags=re.MULTILINE)[1:]
+    found = [re.search(r"`aindusdb ([^`]+)`", step) for step in steps]
+    arguments = [command[1].split() for command in found if command is not None]
+    assert arguments, f"{_PAGE.name} has no commands under {section!r}"
+    return arguments
+
+
+def _section(heading: str) -> str:
+    return _PAGE.read_text().partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
 
 
 def archiving() -> dict[str, str]:

@@ -1,9 +1,11 @@
 """A PostgreSQL primary and its standby, on two ports for good: the primary dies, the standby is promoted, and what was
-the primary's place is taken by a standby of the new one."""
+the primary's place is taken by a standby of the new one. Or both are lost, and what comes in their place begins with
+nothing, or with what their archive has."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import signal
 import tempfile
@@ -16,6 +18,7 @@ from aindusdb.local_stack.ports import HOST, free_port
 from aindusdb.local_stack.postgres import PostgresServer, find_binaries
 from aindusdb.local_stack.replicas import Replica
 from aindusdb.local_stack.users import postgres_user
+from tests.failover.archived import Archive, recovered
 from tests.projector.projecting import until
 from tests.replicas import RunningServer
 from tests.servers import connected, running
@@ -30,12 +33,21 @@ _CONFIRMING = "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync
 
 
 class Pair:
-    def __init__(self, folder: Path, name: str, password: str, settings: Mapping[str, str], stack: AsyncExitStack):
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        password: str,
+        settings: Mapping[str, str],
+        stack: AsyncExitStack,
+        archive: Archive | None,
+    ):
         user = postgres_user()
         self.ports = (free_port(), free_port())
         self._folder = folder
         self._name = name
         self._stack = stack
+        self._archive = archive
         self._server = PostgresServer(
             find_binaries(user), folder / name, self.ports[0], password, user, settings=dict(settings)
         )
@@ -52,8 +64,25 @@ class Pair:
         return self._server.dsn(database, role, password).replace(f"{HOST}:{self._server.port}", self.hosts)
 
     async def start(self) -> None:
+        """A primary that holds nothing yet."""
         await asyncio.to_thread(self._server.initialise)
         self.primary = await self._run(self._server, self._name)
+
+    async def lose(self) -> None:
+        """SIGKILL for both servers; nothing is left of their data."""
+        lost = [server for server in (self.primary, self.standby) if server is not None]
+        for server in lost:
+            server.signal(signal.SIGKILL)
+        for server in lost:
+            await self._gone(server)
+        self.standby = None
+
+    async def restore(self, target: str = "") -> None:
+        """A primary again, from the backup and the archive: to its end, or to a time."""
+        assert self._archive is not None
+        await self._archive.restore(self._server, target)
+        self.primary = await self._run(self._server, self._name)
+        await recovered(self._server)
 
     async def add_standby(self, *, synchronous: bool) -> None:
         """Copies the primary, and waits until the copy follows it."""
@@ -74,8 +103,7 @@ class Pair:
 
     async def kill_primary(self) -> None:
         self.primary.signal(signal.SIGKILL)
-        await self.primary.process.stop()
-        shutil.rmtree(self.primary.server.data, ignore_errors=True)
+        await self._gone(self.primary)
 
     async def promote(self) -> None:
         assert self.standby is not None
@@ -94,22 +122,31 @@ class Pair:
                 "the standby does not follow its primary",
             )
 
+    @staticmethod
+    async def _gone(server: RunningServer) -> None:
+        await server.process.stop()
+        shutil.rmtree(server.server.data, ignore_errors=True)
+
     async def _run(self, server: PostgresServer, name: str) -> RunningServer:
-        spec = replace(server.spec(), name=f"{name} on {server.port}")
+        spec = server.spec() if self._archive is None else self._archive.spec(server)
+        spec = replace(spec, name=f"{name} on {server.port}")
         return RunningServer(server, await self._stack.enter_async_context(running(spec, self._folder)))
 
 
 @asynccontextmanager
 async def running_pair(
-    name: str, settings: Mapping[str, str] | None = None, *, synchronous: bool
+    name: str, settings: Mapping[str, str] | None = None, *, synchronous: bool, archive: Archive | None = None
 ) -> AsyncIterator[Pair]:
-    """With a standby. Processes die here and no machine does, so nothing waits for a disk."""
+    """With a standby. Processes die here and no machine does, so nothing waits for a disk. `archive` goes with the
+    settings of servers that archive."""
     folder = Path(tempfile.mkdtemp(prefix="aindusdb-test-"))
     folder.chmod(0o755)  # PostgreSQL runs as another user when we are root
     try:
+        if (user := postgres_user()) is not None:
+            os.chown(folder, user.uid, user.gid)
         async with AsyncExitStack() as stack:
             given = {"fsync": "off", "shared_buffers": "64MB", "max_wal_size": "1GB", **(settings or {})}
-            pair = Pair(folder, name, "aindusdb-test", given, stack)
+            pair = Pair(folder, name, "aindusdb-test", given, stack, archive)
             await pair.start()
             await pair.add_standby(synchronous=synchronous)
             yield pair

@@ -170,8 +170,11 @@ async def test_tokens_are_honoured_and_without_a_read_database_it_is_refused(flo
             headers={"X-Consistency-Token": token},
         )
         assert answer.status_code == status, answer.text
-    async with running_service(flow.projection.databases) as without:
-        refused = await without.post(f"{API}{vectors}/delete", json={"filter": {}})
-        assert (refused.status_code, refused.json()["type"]) == (503, "/problems/dependency-unavailable")
+    databases = flow.projection.databases
+    not_set_up = databases.command_read_dsn.replace("aindusdb_command", "aindusdb_nobody")
+    for settings in ({}, {"read_dsn": not_set_up}):
+        async with running_service(databases, **settings) as without:
+            refused = await without.post(f"{API}{vectors}/delete", json={"filter": {}})
+            assert (refused.status_code, refused.json()["type"]) == (503, "/problems/dependency-unavailable")
     absent = await flow.write.post(f"{API}/collections/absent/vectors/delete", json={"filter": {}})
     assert (absent.status_code, absent.json()["type"]) == (404, "/problems/collection-not-found")

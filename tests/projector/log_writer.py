@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -17,6 +17,7 @@ from events_schema.base import Event
 from events_schema.collections import (
     CollectionCreated,
     CollectionDeleted,
+    CollectionReembedded,
     CollectionUpdated,
     IndexSpec,
     MetadataIndexSpec,
@@ -25,7 +26,7 @@ from events_schema.collections import (
 )
 from events_schema.embedding import EmbeddingSpec, StoredEmbedding, encode
 from events_schema.streams import collection_stream, vector_stream
-from events_schema.vectors import VectorCreated, VectorDeleted, VectorUpdated
+from events_schema.vectors import VectorCreated, VectorDeleted, VectorReembedded, VectorUpdated
 
 TENANT = "default"
 DIMENSION = 4
@@ -58,6 +59,11 @@ class NewCollection:
 def embedding(values: Sequence[float], spec: EmbeddingSpec) -> tuple[StoredEmbedding, ...]:
     data = encode(np.array(values, dtype=np.float32))
     return (StoredEmbedding(spec=spec, encoding="float32-le-base64", data=data),)
+
+
+def embeddings(under: Mapping[EmbeddingSpec, Sequence[float]]) -> tuple[StoredEmbedding, ...]:
+    """One of each spec."""
+    return tuple(one for spec, values in under.items() for one in embedding(values, spec))
 
 
 @dataclass(slots=True)
@@ -101,7 +107,7 @@ class LogWriter:
         )
 
     async def vector_event(
-        self, collection: NewCollection, event: VectorCreated | VectorUpdated | VectorDeleted
+        self, collection: NewCollection, event: VectorCreated | VectorUpdated | VectorReembedded | VectorDeleted
     ) -> int:
         stream = vector_stream(collection.collection_id, event.id)
         return await self.append(collection.collection_id, stream, "vector", event.event_type, event.event_data())
@@ -139,6 +145,13 @@ class LogWriter:
     async def change_collection(self, collection: NewCollection, **changed: Any) -> int:
         return await self.collection_event(collection, CollectionUpdated(**changed))
 
+    async def move(self, collection: NewCollection, to: EmbeddingSpec, *others: EmbeddingSpec) -> int:
+        """Announced, or taken back."""
+        return await self.change_collection(collection, embedding_spec=to, other_specs=others)
+
+    async def complete(self, collection: NewCollection, spec: EmbeddingSpec) -> int:
+        return await self.collection_event(collection, CollectionReembedded(embedding_spec=spec))
+
     async def delete_collection(self, collection: NewCollection) -> int:
         return await self.collection_event(
             collection, CollectionDeleted(name=collection.name, collection_id=collection.collection_id)
@@ -162,12 +175,15 @@ class LogWriter:
         values: Sequence[float] = (1, 2, 3, 4),
         content: str | None = None,
         metadata: dict[str, Any] | None = None,
+        *,
+        under: Mapping[EmbeddingSpec, Sequence[float]] | None = None,
     ) -> int:
+        """`under`: with these embeddings, not with `values` under the collection's first spec."""
         return await self.vector_event(
             collection,
             VectorCreated(
                 id=vector_id,
-                embeddings=embedding(values, collection.spec),
+                embeddings=embeddings({collection.spec: values} if under is None else under),
                 content=content,
                 metadata=metadata or {},
             ),
@@ -176,7 +192,14 @@ class LogWriter:
     async def update(self, collection: NewCollection, vector_id: str, **changed: Any) -> int:
         if "embedding" in changed:
             changed["embeddings"] = embedding(changed.pop("embedding"), collection.spec)
+        if "under" in changed:
+            changed["embeddings"] = embeddings(changed.pop("under"))
         return await self.vector_event(collection, VectorUpdated(id=vector_id, **changed))
+
+    async def reembed(
+        self, collection: NewCollection, vector_id: str, under: Mapping[EmbeddingSpec, Sequence[float]]
+    ) -> int:
+        return await self.vector_event(collection, VectorReembedded(id=vector_id, embeddings=embeddings(under)))
 
     async def delete(self, collection: NewCollection, vector_id: str) -> int:
         return await self.vector_event(collection, VectorDeleted(id=vector_id))

@@ -116,13 +116,15 @@ async def _running(work: Upkeep | BulkLoads, settings: ProjectorSettings) -> Asy
 
 async def until(condition: Callable[[], Any], what: str) -> None:
     """Waits for a condition, plain or awaitable."""
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while True:
-            answer = condition()
-            if await answer if asyncio.iscoroutine(answer) else answer:
-                return
-            await asyncio.sleep(0.01)
-    raise AssertionError(what)
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while True:
+                answer = condition()
+                if await answer if asyncio.iscoroutine(answer) else answer:
+                    return
+                await asyncio.sleep(0.01)
+    except TimeoutError as error:
+        raise AssertionError(what) from error
 
 
 async def watermark(connection: asyncpg.Connection) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -26,12 +26,14 @@ WHERE relkind IN ('r', 'p') AND NOT relispartition
 class Row:
     content: str | None
     metadata: dict[str, Any]
-    embedding: list[float]
+    embedding: list[float] | None
     created_at: datetime
     updated_at: datetime
     version: int
     position: int
     expires_at: datetime | None
+    brought: dict[str, tuple[int, list[float]]] = field(default_factory=dict, compare=False, repr=False)
+    """Spec -> the last embedding under it, and the position of the event that brought it."""
 
 
 @dataclass
@@ -47,6 +49,17 @@ class CollectionRow:
     last_changed: int | None = None
     aliases: set[str] = field(default_factory=set)
     vectors: dict[str, Row] = field(default_factory=dict)
+    specs: dict[str, tuple[int, bool]] = field(default_factory=dict, compare=False, repr=False)
+    """The live ones, the target first: since when, and whether every vector has an embedding under it."""
+
+    def under(self, spec: str) -> dict[str, Row]:
+        """The vectors with the embeddings that they have under a live spec."""
+        since, _ = self.specs[spec]
+        return {vector_id: replace(row, embedding=_newest(row, spec, since)) for vector_id, row in self.vectors.items()}
+
+    @property
+    def served(self) -> str:
+        return next(spec for spec, (_, complete) in self.specs.items() if complete)
 
 
 ReadModel = dict[UUID, CollectionRow]
@@ -70,6 +83,7 @@ def fold(events: list[RecordedEvent]) -> ReadModel:
                 event.timestamp,
                 event.timestamp,
                 retention_seconds=data.get("retention_seconds"),
+                specs={as_text(data["embedding_spec"]): (0, True)},
             )
         if event.aggregate_type == "skip":
             continue
@@ -91,6 +105,10 @@ def fold(events: list[RecordedEvent]) -> ReadModel:
             case "CollectionUpdated":
                 collection.description = data.get("description", collection.description)
                 collection.retention_seconds = data.get("retention_seconds", collection.retention_seconds)
+                collection.specs = _specs_after(collection.specs, data, event.position)
+            case "CollectionReembedded":
+                completed = as_text(data["embedding_spec"])
+                collection.specs[completed] = (collection.specs[completed][0], True)
             case "CollectionDeleted":
                 collection.deleted_at, collection.last_changed = event.timestamp, None
                 vectors.clear()
@@ -98,24 +116,31 @@ def fold(events: list[RecordedEvent]) -> ReadModel:
                 vectors[data["id"]] = Row(
                     data["content"],
                     data["metadata"],
-                    _numbers(data),
+                    None,
                     event.timestamp,
                     event.timestamp,
                     event.version,
                     event.position,
                     _instant(data.get("expires_at")),
+                    _brought(data, event.position),
                 )
             case "VectorUpdated":
                 row = vectors[data["id"]]
                 row.content = data.get("content", row.content)
                 row.metadata = data.get("metadata", row.metadata)
-                row.embedding = _numbers(data) if data.get("embeddings") else row.embedding
+                row.brought |= _brought(data, event.position)
                 row.expires_at = _instant(data["expires_at"]) if "expires_at" in data else row.expires_at
                 row.updated_at, row.version, row.position = event.timestamp, event.version, event.position
+            case "VectorReembedded":
+                row = vectors[data["id"]]
+                row.brought |= _brought(data, event.position)
+                row.version, row.position = event.version, event.position
             case "VectorDeleted":
                 del vectors[data["id"]]
             case _:
                 pass
+    for collection in model.values():
+        collection.vectors = collection.under(collection.served)
     return model
 
 
@@ -123,9 +148,29 @@ def _instant(text: str | None) -> datetime | None:
     return None if text is None else datetime.fromisoformat(text)
 
 
-def _numbers(data: dict[str, Any]) -> list[float]:
-    numbers: list[float] = decode(data["embeddings"][0]["data"]).tolist()
-    return numbers
+def as_text(data: dict[str, Any]) -> str:
+    return orjson.dumps(data, option=orjson.OPT_SORT_KEYS).decode()
+
+
+def _specs_after(
+    before: dict[str, tuple[int, bool]], data: dict[str, Any], position: int
+) -> dict[str, tuple[int, bool]]:
+    target, *others = before
+    if data.get("embedding_spec") is not None:
+        target = as_text(data["embedding_spec"])
+    if data.get("other_specs") is not None:
+        others = [as_text(one) for one in data["other_specs"]]
+    return {spec: before.get(spec, (position, False)) for spec in (target, *others)}
+
+
+def _brought(data: dict[str, Any], position: int) -> dict[str, tuple[int, list[float]]]:
+    given = data.get("embeddings") or []
+    return {as_text(one["spec"]): (position, decode(one["data"]).tolist()) for one in given}
+
+
+def _newest(row: Row, spec: str, since: int) -> list[float] | None:
+    position, numbers = row.brought.get(spec, (0, None))
+    return numbers if position > since else None
 
 
 async def stored(connection: asyncpg.Connection) -> ReadModel:
@@ -136,8 +181,9 @@ async def stored(connection: asyncpg.Connection) -> ReadModel:
                SELECT collection_id, max(last_changed) AS last_changed FROM collection_changes GROUP BY collection_id
            ) h USING (collection_id)
            LEFT JOIN (
-               SELECT collection_id, array_agg(generation) AS kept FROM generations WHERE state = 'kept'
-               GROUP BY collection_id
+               SELECT g.collection_id, array_agg(g.generation) AS kept
+               FROM generations g JOIN generations a USING (collection_id, embedding_spec)
+               WHERE g.state = 'kept' AND a.state = 'active' GROUP BY g.collection_id
            ) k USING (collection_id)
            LEFT JOIN (
                SELECT collection_id, array_agg(name) AS aliases FROM aliases WHERE removed_at IS NULL
@@ -161,13 +207,13 @@ async def stored(connection: asyncpg.Connection) -> ReadModel:
         assert (row["generation"] is None) == (row["deleted_at"] is not None)
         if row["generation"] is not None:
             name = row["collection_id"].hex
-            collection.vectors = await _stored_vectors(connection, name, row["generation"])
+            collection.vectors = await stored_vectors(connection, name, row["generation"])
             for kept in row["kept"] or ():
-                assert await _stored_vectors(connection, name, kept) == collection.vectors
+                assert await stored_vectors(connection, name, kept) == collection.vectors
     return model
 
 
-async def _stored_vectors(connection: asyncpg.Connection, name: str, generation: int) -> dict[str, Row]:
+async def stored_vectors(connection: asyncpg.Connection, name: str, generation: int) -> dict[str, Row]:
     rows = await connection.fetch(
         f"""SELECT r.*, e.embedding::real[] AS numbers
             FROM records_{name}_g{generation} r FULL JOIN embeddings_{name}_g{generation} e USING (id)"""
@@ -177,7 +223,7 @@ async def _stored_vectors(connection: asyncpg.Connection, name: str, generation:
         row["id"]: Row(
             row["content"],
             orjson.loads(row["metadata"]),
-            np.array(row["numbers"], dtype=np.float32).tolist(),
+            None if row["numbers"] is None else np.array(row["numbers"], dtype=np.float32).tolist(),
             row["created_at"],
             row["updated_at"],
             row["version"],

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+from datetime import timedelta
+from math import ceil, inf
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from events_schema.collections import IndexSpec
-from projector.bulk_loads import is_loading, outrun, set_aside
+from projector import bulk_loads, upkeep
+from projector.bulk_loads import index_unless_outrun, outrun, seconds_left, seconds_loading, set_aside
 from projector.claims import claimed
+from projector.errors import GenerationGoneError, LayoutChangedError
 from projector.event_log import opened_event_log
 from projector.generations import Generation, read_active
 from projector.indexing import index_in_place
 from projector.settings import ProjectorSettings
-from shared.postgres import CONNECTION_LOST
+from shared.postgres import CONNECTION_LOST, create_pool
 from shared.read_model.tables import embeddings_table
 from tests.projector.log_writer import LogWriter, NewCollection
 from tests.projector.mortal import Mortality
@@ -25,6 +32,7 @@ from tests.projector.projecting import (
     running_upkeep,
     until,
 )
+from tests.projector.rebuilding import rebuilt, replaying, shape_of
 from tests.query.conftest import running_service as running_query_service
 from tests.servers import connected
 
@@ -61,8 +69,16 @@ async def _many(log: LogWriter, collection: NewCollection, count: int, name: str
 
 
 async def test_a_large_import_is_searched_exactly_until_its_index_is_made_once_in_bulk(
-    projection: Projection, log: LogWriter
+    projection: Projection, log: LogWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    looks = 0
+
+    async def watched(*asked: Any) -> float:
+        nonlocal looks
+        looks += 1
+        return await seconds_loading(*asked)
+
+    monkeypatch.setattr(upkeep, "seconds_loading", watched)
     articles = await log.create_collection()
     await _many(log, articles, 5, "before")
     await projection.catch_up()
@@ -92,16 +108,21 @@ async def test_a_large_import_is_searched_exactly_until_its_index_is_made_once_i
                EXECUTE FUNCTION count_indexes()"""
         )
         await _many(log, articles, 2 * MUCH)
-        async with running_bulk_loads(settings), running_upkeep(settings):
+        async with running_bulk_loads(settings):
             await until(lambda: _gone(projection, articles), "the index was not set aside")
-            async with running_consumer(settings):
-                await until(projection.caught_up, "the projector did not catch up")
-                meanwhile = await search()
-                assert meanwhile["explain"]["scan"] == "exact"
-                assert meanwhile["hits"][0]["id"] == "v17"
-                await until(indexed, "the index was not made")
-                await until(lambda: _uses_index(search), "searches do not use the index")
-                assert (await search())["hits"] == meanwhile["hits"]
+            # It looks again when the load may be over, and not after an hour.
+            looking_rarely = settings.model_copy(update={"upkeep_interval_seconds": 3600.0})
+            async with running_upkeep(looking_rarely):
+                await until(lambda: looks > 2, "nobody looks at what is still to come")
+                assert await admin.fetchval("SELECT count(*) FROM made") == 0
+                async with running_consumer(settings):
+                    await until(projection.caught_up, "the projector did not catch up")
+                    meanwhile = await search()
+                    assert meanwhile["explain"]["scan"] == "exact"
+                    assert meanwhile["hits"][0]["id"] == "v17"
+                    await until(indexed, "the index was not made")
+                    await until(lambda: _uses_index(search), "searches do not use the index")
+                    assert (await search())["hits"] == meanwhile["hits"]
         assert await admin.fetchval("SELECT count(*) FROM made") == 1
     assert await _indexes(projection, articles) == [True]
     assert (await _active(projection, articles)).indexed_rows == 2 * MUCH + 5
@@ -152,20 +173,70 @@ async def test_what_comes_lately_is_still_coming(projection: Projection, log: Lo
     async def loading(**changed: Any) -> bool:
         async with opened_event_log(settings) as events:
             chosen = _settings(projection, **changed)
-            return await is_loading(projection.read, events, articles.collection_id, chosen)
+            return await seconds_loading(projection.read, events, articles.collection_id, chosen) > 0
+
+    async def quiet() -> bool:
+        return not await loading()
 
     await _many(log, articles, MUCH - 2)
     assert not await loading()
     await log.create(articles, "one more", (1, 0, 0, 0))
     assert await loading()  # waits
     await projection.catch_up()
-    assert await loading()  # came a moment ago
+    await until(quiet, "what came is still coming")
+    log.pace = timedelta(hours=1)
+    await _many(log, articles, MUCH, "w")
+    await projection.catch_up()
+    assert await loading()  # came this moment, as it seems
     assert not await loading(bulk_load_min_events=0)
 
-    async def quiet() -> bool:
-        return not await loading()
 
-    await until(quiet, "what came is still coming")
+@example(batch=2_500, slowness=1.0, passed=0.95)
+@given(batch=st.integers(1, 2_500), slowness=st.floats(0.01, 1), passed=st.floats(0, 1, exclude_max=True))
+def test_a_load_is_not_over_between_its_batches(batch: int, slowness: float, passed: float) -> None:
+    """At 2,000 events a second or more. `passed` is the share of the time from one batch to the next."""
+    interval = slowness * batch / 2_000
+
+    def age(number: int) -> float:
+        return (passed + ceil(number / batch) - 1) * interval
+
+    assert seconds_left(age(500), age(2_000), age(5_000)) > 0
+
+
+@given(few=st.floats(0, 1), much=st.floats(0, 1), many=st.floats(0, 1) | st.just(inf))
+def test_what_is_left_of_a_load_passes_like_time(few: float, much: float, many: float) -> None:
+    few, much, many = few, few + much, few + much + many
+    left = seconds_left(few, much, many)
+    assert left <= 2
+    assert seconds_left(few + 1, much + 1, many + 1) == pytest.approx(left - 1)
+
+
+def test_a_fast_load_is_over_after_half_a_second() -> None:
+    assert seconds_left(0.03, 0.1, 0.27) == pytest.approx(0.47)
+    assert seconds_left(0.53, 0.6, 0.77) < 0
+    # Of those of which there is nothing to be told from, and of slow ones, it is waited for two.
+    assert seconds_left(0.53, 0.6, inf) == pytest.approx(1.4)
+    assert seconds_left(0.6, 1.5, 3.5) == pytest.approx(0.5)
+
+
+async def test_each_load_is_waited_for_as_long_as_the_settings_say(projection: Projection, log: LogWriter) -> None:
+    articles = await log.create_collection()
+    settings = _settings(projection, bulk_load_max_seconds=600.0)
+    one = upkeep.Upkeep(settings)
+
+    async def waits() -> bool:
+        return await one._waits(projection.read, articles.collection_id)
+
+    await _many(log, articles, MUCH)
+    assert await waits()
+    one._due_since[articles.collection_id] -= 601
+    assert not await waits()
+    await projection.catch_up()
+    pool = await create_pool(settings.read_dsn.get_secret_value(), settings, max_size=1)
+    assert await one._due(pool) == []  # The index is there.
+    pool.terminate()
+    await _many(log, articles, MUCH, "w")
+    assert await waits()
 
 
 @pytest.mark.parametrize("dies_before", [True, False])
@@ -185,6 +256,8 @@ async def test_whatever_dies_while_an_index_is_set_aside_the_next_goes_on(
             await set_aside(connection, generation, settings)
         except CONNECTION_LOST:
             deaths += 1
+            # Else nobody would make it again, should nothing more come.
+            assert not (await _active(projection, articles)).indexed or await _indexes(projection, articles)
             await log.create(articles, f"after death {deaths}", (1, deaths, 0, 0))
             await projection.catch_up()
         else:
@@ -201,6 +274,84 @@ async def test_whatever_dies_while_an_index_is_set_aside_the_next_goes_on(
     await projection.assert_projected()
 
 
+async def test_after_its_time_an_index_is_made_whatever_comes(projection: Projection, log: LogWriter) -> None:
+    articles = await log.create_collection()
+    await projection.catch_up()
+    await projection.read.execute("UPDATE generations SET indexed = false")
+    await _many(log, articles, MUCH)
+
+    async def indexed() -> bool:
+        return (await _active(projection, articles)).indexed
+
+    async with running_upkeep(_settings(projection, bulk_load_max_seconds=0.2)):
+        await until(indexed, "the index was not made")
+    assert not await projection.caught_up()
+
+
+async def test_an_index_is_given_up_when_the_load_goes_on_while_it_is_made(
+    projection: Projection, log: LogWriter
+) -> None:
+    articles = await log.create_collection()
+    await _many(log, articles, MUCH)
+    await projection.catch_up()
+    settings = _settings(projection)
+    asked = 0
+    may_give_up = True
+
+    def ask() -> bool:
+        nonlocal asked
+        asked += 1
+        return may_give_up
+
+    async def goes_on_for(times: int) -> None:
+        enough = asked + times
+        await until(lambda: asked >= enough or making.done(), "nobody looks whether more comes")
+        assert not making.done()
+        assert await _is_making(projection)
+
+    async def given_up() -> bool:
+        return not await _is_making(projection)
+
+    log.pace = timedelta(hours=1)  # what comes has come this moment, as it seems
+    async with (
+        claimed(articles.collection_id, settings) as session,
+        connected(projection.databases.read_dsn) as writer,
+    ):
+        assert session is not None
+        await set_aside(session, await _active(projection, articles), settings)
+        aside = await _active(projection, articles)
+        transaction = writer.transaction()
+        await transaction.start()
+        await writer.execute(f"LOCK TABLE {aside.embeddings} IN ROW EXCLUSIVE MODE")
+        making = asyncio.create_task(index_unless_outrun(session, aside, settings, ask))
+        await until(lambda: _is_making(projection), "the index was not begun")
+        await _many(log, articles, MUCH - 1, "w")
+        await goes_on_for(3)
+        may_give_up = False
+        await goes_on_for(1)  # whoever was told before has looked
+        await _many(log, articles, 1, "the one that makes them many")
+        await goes_on_for(3)
+        may_give_up = True
+        await until(given_up, "the index was not given up")
+        await transaction.rollback()
+        await making
+        assert (await _active(projection, articles)).indexed is False
+        assert await _indexes(projection, articles) == []
+        await index_unless_outrun(session, aside, settings, ask)
+    assert (await _active(projection, articles)).indexed
+    assert await _indexes(projection, articles) == [True]
+    await projection.assert_projected()
+
+
+async def _is_making(projection: Projection) -> bool:
+    """CONCURRENTLY waits for whoever has the table locked for writing."""
+    making: bool = await projection.read.fetchval(
+        "SELECT count(*) > 0 FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'CREATE INDEX CONCURRENTLY%' "
+        "AND datname = current_database()"
+    )
+    return making
+
+
 async def test_an_index_that_was_left_behind_is_set_aside_too(projection: Projection, log: LogWriter) -> None:
     articles = await log.create_collection()
     await projection.catch_up()
@@ -211,3 +362,40 @@ async def test_an_index_that_was_left_behind_is_set_aside_too(projection: Projec
         assert session is not None
         await set_aside(session, found, settings)
     assert await _outrun(projection, settings) == []
+
+
+async def test_only_the_index_of_the_active_generation_is_set_aside(projection: Projection, log: LogWriter) -> None:
+    articles = await log.create_collection()
+    await log.create(articles, "a")
+    await projection.catch_up()
+    before = await _active(projection, articles)
+    async with replaying(projection) as replay:
+        await rebuilt(replay, articles.collection_id, shape_of(articles), keep_old=True)
+        with pytest.raises(GenerationGoneError):
+            await set_aside(replay.connection, before, replay.settings)
+    assert await _indexes(projection, articles) == [True]
+
+
+async def test_an_index_that_cannot_be_set_aside_is_left_alone_for_a_while(
+    projection: Projection, log: LogWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    articles = await log.create_collection()
+    await projection.catch_up()
+    await _many(log, articles, MUCH)
+    looks = tries = 0
+
+    async def watched(*asked: Any) -> list[Generation]:
+        nonlocal looks
+        looks += 1
+        return await outrun(*asked)
+
+    async def refused(*_asked: Any) -> None:
+        nonlocal tries
+        tries += 1
+        raise LayoutChangedError
+
+    monkeypatch.setattr(bulk_loads, "outrun", watched)
+    monkeypatch.setattr(bulk_loads, "set_aside", refused)
+    async with running_bulk_loads(_settings(projection)):
+        await until(lambda: looks > 3, "nobody looks at what comes")
+    assert tries == 1

@@ -12,6 +12,7 @@ from projector.emptying import empty_read_model
 from shared.event_log import read_log_id
 from tests.projector.log_writer import LogWriter
 from tests.projector.projecting import Projection, projector_settings, running_consumer, until, watermark
+from tests.projector.read_model import empty
 from tests.servers import connected
 
 
@@ -83,6 +84,40 @@ async def test_a_read_model_that_was_emptied_half_way_stops_it_until_the_rest_is
         assert await empty_read_model(projection.read, await read_log_id(projection.log)) == 2
         await until(projection.caught_up, "the projector did not build it anew")
     await projection.assert_projected()
+
+
+async def test_a_read_database_without_a_schema_stops_it_until_it_has_one(
+    projection: Projection, log: LogWriter
+) -> None:
+    await log.create_collection()
+    await projection.read.execute("ALTER TABLE projection_checkpoints RENAME TO elsewhere")
+    async with _stopped_projector(projection, "has no schema yet; run `aindusdb schema upgrade`") as consumer:
+        await projection.read.execute("ALTER TABLE elsewhere RENAME TO projection_checkpoints")
+        await until(projection.caught_up, "the projector did not begin")
+        assert consumer.fault is None
+
+
+@pytest.mark.parametrize("another_was_quicker", [False, True])
+async def test_an_idle_projector_notices_that_the_read_model_was_emptied(
+    projection: Projection, log: LogWriter, another_was_quicker: bool
+) -> None:
+    await log.create(await log.create_collection(), "a")
+    async with running_consumer(projector_settings(projection.databases)) as consumer:
+        await until(projection.caught_up, "the projector did not catch up")
+        # Once it has looked at the read model while there was nothing to do.
+        await until(lambda: consumer._seen == {0: 2}, "the projector is not idle")
+        if another_was_quicker:
+            async with projection.read.transaction():
+                await projection.read.execute("CREATE TABLE before AS SELECT * FROM projection_checkpoints")
+                await empty(projection.read)
+                await projection.read.execute(
+                    "UPDATE before SET position = 0, event_id = NULL;"
+                    "INSERT INTO projection_checkpoints SELECT * FROM before; DROP TABLE before"
+                )
+        else:
+            assert await empty_read_model(projection.read, await read_log_id(projection.log)) == 2
+        await until(projection.caught_up, "the projector did not build it anew")
+    assert await projection.stored() == await projection.expected()
 
 
 async def test_a_gap_in_the_log_stops_it(projection: Projection, log: LogWriter) -> None:

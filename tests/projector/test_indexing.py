@@ -8,7 +8,9 @@ import asyncpg
 import pytest
 
 from events_schema.collections import IndexSpec
+from projector.generations import read_active
 from projector.indexes import index_name
+from projector.indexing import make_index, parallel_workers
 from shared.read_model.tables import embeddings_table
 from tests.projector.log_writer import LogWriter, NewCollection
 from tests.projector.projecting import Projection, projector_settings, running_consumer, running_upkeep, until
@@ -100,6 +102,21 @@ async def _cut_off_build(projection: Projection, collection: NewCollection) -> N
         await projection.read.execute("SELECT pg_cancel_backend($1)", builder.get_server_pid())
         with pytest.raises(asyncpg.QueryCanceledError):
             await building
+
+
+@pytest.mark.parametrize(("asked_for", "found"), [(None, "7"), (3, "3"), (0, "0")])
+async def test_the_database_says_how_many_processes_make_an_index_unless_a_setting_does(
+    projection: Projection, log: LogWriter, asked_for: int | None, found: str
+) -> None:
+    articles = await log.create_collection(index=_IVFFLAT)
+    await log.create(articles, "v", (1, 0, 0, 0))
+    await projection.catch_up()
+    [generation] = await read_active(projection.read, [articles.collection_id])
+    settings = projector_settings(projection.databases, index_parallel_workers=asked_for)
+    await projection.read.execute("SET max_parallel_maintenance_workers = 7")
+    await make_index(projection.read, generation, settings, concurrently=False)
+    assert await projection.read.fetchval("SHOW max_parallel_maintenance_workers") == found
+    assert await parallel_workers(projection.read, settings) == int(found)
 
 
 async def test_an_index_that_nobody_was_told_of_is_taken_as_it_is(projection: Projection, log: LogWriter) -> None:

@@ -21,7 +21,7 @@ from projector.event_log import opened_event_log
 from projector.folding import left, moved
 from projector.generations import Generation
 from projector.loading import Load, prepare, write_load
-from projector.vectors import fold_vectors
+from projector.vectors import Under, fold_vectors
 from shared.read_model.tables import records_table
 from tests.projector.log_writer import DIMENSION, LogWriter
 from tests.projector.projecting import Projection, projector_settings, until
@@ -74,7 +74,7 @@ async def test_copied_rows_are_those_that_are_written_by_id(
     await projection.catch_up()
     shape = shape_of(collection, metric="l2", type=vector_type, month_partitions=month_partitions)
     events = [event for event in await read_log(log.connection) if event.collection_id == collection.collection_id]
-    effects = fold_vectors([event for event in events if event.aggregate_type == "vector"], shape.spec)
+    effects = fold_vectors([event for event in events if event.aggregate_type == "vector"], Under(shape.spec))
     rows = []
     async with replaying(projection) as replay:
         for by_id in (False, True):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
 from uuid import uuid4
 
 import pytest
@@ -9,7 +11,12 @@ import pytest
 from events_schema.embedding import EmbeddingSpec
 from events_schema.streams import vector_stream
 from events_schema.vectors import VectorCreated
+from projector.emptying import empty_read_model
 from projector.parking import FOLLOWS
+from projector.runs import Run
+from projector.source import EventSource, open_log_source
+from shared.event_log import read_log_id
+from shared.postgres import Connection
 from tests.projector.log_writer import LogWriter, NewCollection, embedding
 from tests.projector.projecting import Projection, projector_settings, running_consumer, until, watermark
 from tests.projector.read_model import empty
@@ -159,6 +166,48 @@ async def test_an_event_is_tried_as_often_as_the_settings_say_before_it_is_parke
         await until(before_it, "what comes before the poison was not applied")
         assert await projection.parked() == {}
         await until(projection.caught_up, "the poison was not parked")
-    attempts = await projection.read.fetchval("SELECT attempts FROM parked_events WHERE position = $1", poison)
-    assert attempts == 3
+        assert await _attempts(projection, poison) == 3
+        # What is parked is forgotten, so from the beginning on it is tried as often again.
+        await empty_read_model(projection.read, await read_log_id(projection.log))
+        await log.create(articles, "d")
+        await until(projection.parked, "the poison was not parked again")
+        assert await _attempts(projection, poison) == 3
     await projection.assert_projected({poison})
+
+
+async def _attempts(projection: Projection, position: int) -> int:
+    return await projection.read.fetchval("SELECT attempts FROM parked_events WHERE position = $1", position) or 0
+
+
+async def test_between_two_tries_its_partition_waits(
+    projection: Projection, log: LogWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    articles = await log.create_collection()
+    poison = await _append_unknown(log, articles, "a")
+    await log.create(articles, "b")
+    settings = projector_settings(projection.databases, parking_attempts=2, parking_window_seconds=600.0)
+    waits: list[float] = []
+    reads = 0
+
+    @asynccontextmanager
+    async def open_watched() -> AsyncIterator[EventSource]:
+        async with open_log_source(settings) as source:
+            hold, read = source.hold, source.read
+
+            def watched_hold(partitions: Collection[int], seconds: float) -> None:
+                waits.append(seconds)
+                hold(partitions, seconds)
+
+            async def watched_read(connection: Connection, limit: int) -> Sequence[Run]:
+                nonlocal reads
+                reads += bool(waits)
+                return await read(connection, limit)
+
+            monkeypatch.setattr(source, "hold", watched_hold)
+            monkeypatch.setattr(source, "read", watched_read)
+            yield source
+
+    async with running_consumer(settings, open_watched):
+        await until(lambda: reads > 2, "its partition does not wait")
+        assert waits[0] == 600.0
+        assert (await projection.parked(), await watermark(projection.read)) == ({}, poison - 1)

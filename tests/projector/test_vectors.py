@@ -6,7 +6,7 @@ import asyncpg
 import pytest
 
 from events_schema.collections import IndexSpec
-from projector.vectors import fold_vectors
+from projector.vectors import Under, fold_vectors
 from shared.read_model.tables import embeddings_table, records_table
 from tests.projector.log_writer import LogWriter, NewCollection
 from tests.projector.projecting import Projection
@@ -126,7 +126,7 @@ async def test_a_fold_has_one_effect_for_each_vector(projection: Projection, log
     await log.update(articles, "a", metadata={"n": 2})
     await log.create(articles, "b")
     await log.delete(articles, "b")
-    effects = fold_vectors((await read_log(projection.log))[1:], articles.spec)
+    effects = fold_vectors((await read_log(projection.log))[1:], Under(articles.spec))
     assert effects["a"].metadata == {"n": 2}
     assert effects["a"].version == 2
     assert effects["b"].deleted

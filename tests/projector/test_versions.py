@@ -5,21 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import count
 
+import numpy as np
 import pytest
 
 from events_schema.base import RecordedEvent
-from events_schema.embedding import EmbeddingSpec
-from projector.vectors import VectorEffect, fold_vectors
+from events_schema.collections import IndexSpec
+from projector.vectors import Under, VectorEffect, fold_vectors
 from projector.versions import FOLDS
 from tests.projector.log_writer import LogWriter, NewCollection
 from tests.projector.projecting import Projection, projector_settings, running_consumer, running_upkeep, until
 from tests.projector.rebuilding import generation, states
-from tests.replay.commanding import answer
+from tests.replay.commanding import answer, run
 
 
-def _loud(events: Iterable[RecordedEvent], spec: EmbeddingSpec) -> dict[str, VectorEffect]:
+def _loud(events: Iterable[RecordedEvent], under: Under) -> dict[str, VectorEffect]:
     """Contents in capitals."""
-    effects = fold_vectors(events, spec)
+    effects = fold_vectors(events, under)
     for effect in effects.values():
         effect.content = effect.content.upper() if effect.content else effect.content
     return effects
@@ -95,8 +96,8 @@ async def test_a_version_that_is_not_what_the_log_says_is_not_promoted(
 ) -> None:
     numbers = count()
 
-    def unsteady(events: Iterable[RecordedEvent], spec: EmbeddingSpec) -> dict[str, VectorEffect]:
-        effects = fold_vectors(events, spec)
+    def unsteady(events: Iterable[RecordedEvent], under: Under) -> dict[str, VectorEffect]:
+        effects = fold_vectors(events, under)
         for effect in effects.values():
             effect.content = str(next(numbers))
         return effects
@@ -114,3 +115,25 @@ async def test_a_version_that_is_not_what_the_log_says_is_not_promoted(
         await until(given_up, "it is not given up")
     assert "failed its checks" in ((await generation(projection, articles, 2)).reason or "")
     assert await _contents(projection, articles) == {"a": "first"}
+
+
+async def test_a_new_version_is_promoted_however_little_the_collections_index_finds(
+    projection: Projection, log: LogWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poor = IndexSpec(kind="hnsw", m=2, ef_construction=4, lists=None)
+    articles = await log.create_collection(dimension=64, index=poor)
+    random = np.random.default_rng(1)
+    for number in range(600):
+        await log.create(articles, f"v{number}", random.standard_normal(64).tolist())
+    await projection.catch_up()
+    said = await answer(projection.databases, "verify", exit_code=3)
+    [found] = said["collections"][0]["generations"]
+    assert (found["differing"], found["recall_at_10"] < found["min_recall"]) == ({}, True)
+    assert ", less than 0.800" in (await run(projection.databases, "verify")).stdout
+    monkeypatch.setitem(FOLDS, 2, _loud)
+
+    async def is_promoted() -> bool:
+        return await states(projection, articles) == {2: "active"}
+
+    async with running_upkeep(projector_settings(projection.databases)):
+        await until(is_promoted, "it is not promoted")

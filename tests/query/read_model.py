@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -16,15 +16,23 @@ from pgvector.asyncpg import register_vector
 
 from events_schema.collections import IndexKind, IndexSpec, MetadataIndexType, Metric, VectorType
 from events_schema.embedding import EmbeddingSpec, Float32Array
+from events_schema.specs import EmbeddingSpecs, LiveSpec
 from projector.generations import COLUMNS, Generation, Shape, generation_of, insert_generation
 from projector.indexes import index_statement
 from projector.indexing import tables_of_embeddings
 from projector.metadata_indexes import create_declared_indexes, index_new_partition
 from projector.partitions import make_partitions
 from projector.tables import create_tables
+from shared.read_model.specs import as_stored
 from shared.read_model.tables import PROJECTION, embeddings_table, records_table
 
 TENANT = "default"
+
+_KEEP_AS_SNAPSHOT = """
+UPDATE generations SET state = 'ready', snapshot_name = $2, until_position = $3, until_time = clock_timestamp(),
+    expires_at = clock_timestamp() + interval '1 day', checkpoints = ARRAY[$3::bigint]
+WHERE collection_id = $1
+"""
 
 _MONTHS = 4
 _MONTH = timedelta(days=31)
@@ -140,8 +148,14 @@ class ReadModel:
                 position,
             )
 
-    async def put(self, collection_id: UUID, rows: Sequence[Row], generation: int = 1) -> int:
+    async def put(self, collection_id: UUID, rows: Sequence[Row]) -> int:
         """Replaces what is there under these ids. Returns the position up to which the model now stands."""
+        async with self.connection.transaction():
+            await self._put(collection_id, rows, 1)
+            await self._record_change(collection_id)
+        return self.position
+
+    async def _put(self, collection_id: UUID, rows: Sequence[Row], generation: int) -> None:
         records, embeddings = records_table(collection_id, generation), embeddings_table(collection_id, generation)
         made = await self._generation(collection_id)
         created = _dates(rows, several_months=made.shape.month_partitions)
@@ -174,8 +188,6 @@ class ReadModel:
                     for row, embedding, date in zip(rows, stored, created, strict=True)
                 ],
             )
-            await self._record_change(collection_id)
-        return self.position
 
     async def _make_partitions(self, generation: Generation, created: Sequence[datetime]) -> None:
         if generation.shape.month_partitions:
@@ -231,6 +243,42 @@ class ReadModel:
                 collection_id,
                 uuid4(),
                 position,
+            )
+
+    async def announce(self, collection_id: UUID, specs: EmbeddingSpecs) -> None:
+        """What the catalogue says of the specs that are live; searches go by the same tables."""
+        async with self.connection.transaction():
+            position = await self.advance()
+            await self.connection.execute(
+                "UPDATE collections SET embedding_spec = $2, specs = $3, position = $4 WHERE collection_id = $1",
+                collection_id,
+                specs.served.model_dump_json(),
+                as_stored(specs),
+                position,
+            )
+
+    async def move(self, collection_id: UUID, spec: EmbeddingSpec, rows: Sequence[Row], snapshot: str) -> None:
+        """To a next generation of another spec. The first one becomes the snapshot of this name, without a name it is
+        gone."""
+        made = await self._generation(collection_id)
+        number = made.number + 1
+        async with self.connection.transaction():
+            if snapshot:
+                await self.connection.execute(_KEEP_AS_SNAPSHOT, collection_id, snapshot, self.position)
+            else:
+                await self.connection.execute("DELETE FROM generations WHERE collection_id = $1", collection_id)
+                await self.connection.execute(f"DROP TABLE {made.records}, {made.embeddings}")
+            generation = replace(made, number=number, shape=replace(made.shape, spec=spec))
+            await create_tables(self.connection, generation)
+            await insert_generation(self.connection, generation)
+            await self.announce(collection_id, EmbeddingSpecs((LiveSpec(spec, since=0, complete=True),)))
+            await self._put(collection_id, rows, number)
+            await self.connection.execute(
+                "UPDATE collection_state SET generation = $2, revision = $3, position = $4 WHERE collection_id = $1",
+                collection_id,
+                number,
+                uuid4(),
+                self.position,
             )
 
     async def park(self, collection_id: UUID, aggregate_type: str = "vector") -> int:

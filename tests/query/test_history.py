@@ -13,10 +13,12 @@ import pytest_asyncio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from events_schema.embedding import decode
+from events_schema.collections import CollectionReembedded
+from events_schema.embedding import EmbeddingSpec, decode
+from events_schema.vectors import VectorReembedded, VectorUpdated
 from shared.event_log import read_log_id
 from shared.tokens import ConsistencyToken, Signer
-from tests.projector.log_writer import LogWriter, NewCollection
+from tests.projector.log_writer import LogWriter, NewCollection, embedding
 from tests.projector.projecting import Projection
 from tests.query.conftest import running_service
 from tests.query.read_model import TENANT
@@ -87,6 +89,43 @@ async def test_history_has_every_event_with_what_it_changed(past: Past) -> None:
     assert with_numbers[2]["data"] == {"embedding": [0.0, 1.0, 0.0, 0.0]}
     as_base64 = await past.items("whole", include="embedding", embedding_format="base64")
     assert decode(as_base64[2]["data"]["embedding"]).tolist() == [0.0, 1.0, 0.0, 0.0]
+
+
+async def test_a_vector_that_was_embedded_by_another_model_shows_what_it_was_searched_by(past: Past) -> None:
+    moving = await past.log.create_collection("moving")
+    created = await past.log.create(moving, "a", (1, 0, 0, 0), "text")
+    await past.projection.catch_up()
+    new = EmbeddingSpec(provider="openai", model="new", dimension=2)
+    await past.log.change_collection(moving, embedding_spec=new, other_specs=(moving.spec,))
+    both = (*embedding((0, 2), new), *embedding((0, 0, 1, 0), moving.spec))
+    reembedded = await past.log.vector_event(moving, VectorReembedded(id="a", embeddings=embedding((1, 0), new)))
+    await past.log.collection_event(moving, CollectionReembedded(embedding_spec=new))
+    written = await past.log.vector_event(moving, VectorUpdated(id="a", embeddings=both))
+    path = "/api/v1/collections/moving/vectors/a"
+
+    async def got(**parameters: Any) -> dict[str, Any]:
+        answer = await past.client.get(path, params={"include": "embedding", **parameters})
+        assert answer.status_code == 200, answer.text
+        document: dict[str, Any] = answer.json()
+        return document
+
+    first, second, third = [await got(version=version) for version in (1, 2, 3)]
+    assert [one["embedding"] for one in (first, second, third)] == [[1, 0, 0, 0], [1, 0, 0, 0], [0, 2]]
+    assert second["updated_at"] == first["updated_at"] < third["updated_at"]
+    at = [
+        (await got(as_of=f'{{"position": {position}}}'))["embedding"]
+        for position in (created, reembedded, reembedded + 1)
+    ]
+    assert at == [[1, 0, 0, 0], [1, 0, 0, 0], [1, 0]]
+    assert (await got(as_of=f'{{"position": {written}}}'))["embedding"] == [0, 2]
+    items = (await past.client.get(f"{path}/history", params={"include": "embedding"})).json()["items"]
+    assert [(one["event_type"], one["changed"]) for one in items[1:]] == [
+        ("VectorReembedded", ["embedding"]),
+        ("VectorUpdated", ["embedding"]),
+    ]
+    assert [[spec["model"] for spec in one["embeddings"]] for one in items] == [[None], ["new"], ["new", None]]
+    assert items[1]["data"] == {"embedding": [1, 0]}
+    assert items[2]["data"] == {"embedding": [0, 2], "embeddings": [[0, 2], [0, 0, 1, 0]]}
 
 
 async def test_a_page_of_history_ends_before_it_is_too_large(past: Past) -> None:

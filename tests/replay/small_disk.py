@@ -6,8 +6,8 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -54,21 +54,34 @@ async def mounted(admin_dsn: str) -> AsyncIterator[SmallDisk]:
         raise NoMountError("a small disk takes root and a server on this machine")
     folder = Path(tempfile.mkdtemp(prefix="aindusdb-test-disk-"))
     try:
-        owner = postgres_user()
-        assert owner is not None
-        _mount("-t", "tmpfs", "-o", f"size=1024k,mode=0700,uid={owner.uid},gid={owner.gid}", "none", str(folder))
-        disk = SmallDisk(folder, f"small_{uuid4().hex[:8]}")
-        try:
+        with small_folder(folder, 1024):
+            disk = SmallDisk(folder, f"small_{uuid4().hex[:8]}")
             async with connected(admin_dsn) as admin:
                 await databases.execute_quoted(
                     admin, "CREATE TABLESPACE %I LOCATION %L", disk.tablespace, str(disk.folder)
                 )
                 yield disk
                 await databases.execute_quoted(admin, "DROP TABLESPACE %I", disk.tablespace)
-        finally:
-            subprocess.run(["umount", "--lazy", folder], check=True)
     finally:
         folder.rmdir()
+
+
+@contextmanager
+def small_folder(folder: Path, kilobytes: int) -> Iterator[None]:
+    """What is written to this folder of the server's, which is there, is at most so much in all.
+
+    Raises:
+        NoMountError
+    """
+    owner = postgres_user()
+    if os.geteuid() != 0 or owner is None:
+        raise NoMountError("a small disk takes root")
+    options = f"size={kilobytes}k,mode=0700,uid={owner.uid},gid={owner.gid}"
+    _mount("-t", "tmpfs", "-o", options, "none", str(folder))
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 def _mount(*arguments: str) -> None:

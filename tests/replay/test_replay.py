@@ -10,8 +10,9 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
+from aindusdb.commands import replay_display
 from events_schema.embedding import encode
-from projector import replay_session
+from projector import emptying, rebuild, replay_session, replays
 from projector.claims import claimed
 from projector.generations import read_generations
 from shared.read_model.tables import embeddings_table
@@ -157,20 +158,28 @@ async def test_a_snapshot_ends_where_it_is_told_and_is_promoted_only_when_it_is_
     assert made["checks"]["vectors"] == 14
     [again] = (await answer(databases, *_REPLAY, "--until-position", "15"))["collections"]
     assert (again["generation"], again["events"]) == (2, 0)
+    built = await answer(databases, "replay", "build", "--collection", "articles", "--until-position", "17")
+    assert built["collections"][0]["checks"] is None
+    said = await refusal(databases, "replay", "promote", "--collection", "articles", "--generation", "3")
+    assert "Generation 3 is a snapshot that ends at position 17" in said
+    shown = (await run(databases, "replay", "status", COLUMNS="40")).stdout
+    assert "ready position-17" in shown
+    assert "14 vectors at position 15, none differs" in shown
+    await answer(databases, "replay", "discard", "--collection", "articles", "--generation", "3")
     for force in ((), ("--force",)):
         said = await refusal(databases, "replay", "promote", "--collection", "articles", *force)
         assert "Generation 2 is a snapshot that ends at position 15; --catch-up folds it on" in said
     at = await log.connection.fetchval("SELECT timestamp FROM events WHERE position = 25")
     [later] = (await answer(databases, *_REPLAY, "--until-time", at.isoformat()))["collections"]
-    assert (later["generation"], later["until_position"]) == (3, 25)
+    assert (later["generation"], later["until_position"]) == (4, 25)
     said = await refusal(databases, "replay", "promote", "--collection", "articles")
-    assert "Several generations could be promoted (1 is active; 2 is ready; 3 is ready)" in said
-    await answer(databases, "replay", "promote", "--collection", "articles", "--generation", "3", "--catch-up")
-    assert await states(projection, articles) == {1: "kept", 2: "ready", 3: "active"}
+    assert "Several generations could be promoted (1 is active; 2 is ready; 4 is ready)" in said
+    await answer(databases, "replay", "promote", "--collection", "articles", "--generation", "4", "--catch-up")
+    assert await states(projection, articles) == {1: "kept", 2: "ready", 4: "active"}
     assert await projection.stored() == await projection.expected()
     await answer(databases, "replay", "discard", "--collection", "articles", "--generation", "2")
     await answer(databases, "replay", "discard", "--collection", "articles")
-    assert await states(projection, articles) == {3: "active"}
+    assert await states(projection, articles) == {4: "active"}
 
 
 async def test_what_is_folded_on_is_checked_again_before_it_is_promoted(projection: Projection, log: LogWriter) -> None:
@@ -217,7 +226,6 @@ async def test_what_cannot_be_done_is_refused_in_one_sentence_and_changes_nothin
         (("--until-time", (first - timedelta(seconds=1)).isoformat()), "is before the first event of the log"),
         (("--until-time", "2999-01-01T00:00:00Z"), "is still to come"),
         (("--until-time", "yesterday"), "is no time like"),
-        (("--until-time", "2999-01-01", "--until-position", "3"), "choose one of them"),
     ):
         assert says in await refusal(databases, *_REPLAY, *arguments), arguments
     for verb, says in (
@@ -227,7 +235,18 @@ async def test_what_cannot_be_done_is_refused_in_one_sentence_and_changes_nothin
         ("verify", "no generation that could be verified (1 is active)"),
     ):
         assert says in await refusal(databases, "replay", verb, "--collection", "articles"), verb
-    assert (await run(databases, "replay", "build")).exit_code == 2
+    wrong: tuple[tuple[str, ...], ...] = (
+        ("replay", "build"),
+        (*_REPLAY, "--until-time", "2999-01-01", "--until-position", "3"),
+        (*_REPLAY, "--name", "first"),
+        ("replay", "--dry-run", "anew"),
+        (*_REPLAY, "promote", "--collection", "articles"),
+        ("replay", "promote", "--collection", "articles", "--sample", "5"),
+        ("replay", "promote", "--collection", "articles", "--min-recall", "0"),
+        ("replay", "promote", "--collection", "articles", "--catch-up", "--force", "--sample", "5"),
+    )
+    for line in wrong:
+        assert (await run(databases, *line)).exit_code == 2, line
     async with claimed(articles.collection_id, projector_settings(databases)) as claim:
         assert claim is not None
         said = await refusal(databases, *_REPLAY, exit_code=4)
@@ -266,10 +285,73 @@ async def test_a_generation_that_fails_its_checks_is_promoted_only_by_force(
     assert back["generation"] == 1
 
 
-async def test_a_stopped_log_and_a_foreign_one_are_told_apart(projection: Projection, log: LogWriter) -> None:
-    assert "no projector has begun" in await refusal(projection.databases, "replay", "--all")
-    await log.create_collection()
+async def test_without_a_terminal_a_replay_says_now_and_then_what_it_does(
+    projection: Projection, log: LogWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    articles = await log.create_collection()
+    await _history(log, articles, 10)
+    await projection.catch_up()
+    assert (await run(projection.databases, *_REPLAY)).stderr == ""
+    monkeypatch.setattr(replay_display, "_BETWEEN_LINES_SECONDS", 0.0)
+    head = await projection.head()
+    said = (await run(projection.databases, *_REPLAY)).stderr.splitlines()
+    assert f"articles: folding {head}/{head}" in said
+    assert said[-1] == "articles: promoting"
+    monkeypatch.setattr(replays, "_PROJECTED_WITHIN_SECONDS", 0.1)
+    late = await log.create(articles, "not projected yet")
+    said = (await run(projection.databases, *_REPLAY, "--until-position", str(late))).stderr.splitlines()
+    assert said[0] == f"articles: waiting: for the projector {head}/{late}"
+
+
+async def test_a_stopped_log_and_a_foreign_one_are_told_apart(
+    projection: Projection, log: LogWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = await refusal(projection.databases, "replay", "--all")
+    assert said.startswith("No projector has begun yet to build this read model")
+    articles = await log.create_collection()
+    await projection.catch_up()
+    monkeypatch.setattr(emptying, "_GIVE_UP_SOON", "SET LOCAL lock_timeout = '1ms'")
+    async with _held(projection, f"LOCK TABLE {embeddings_table(articles.collection_id, 1)} IN ACCESS SHARE MODE"):
+        said = await refusal(projection.databases, "replay", "anew", "--force")
+    assert said.startswith("Another session holds on to what is to be changed")
+    await answer(projection.databases, "replay", "anew")
     await projection.catch_up()
     async with connected(projection.databases.events_admin_dsn) as admin:
         await admin.execute("UPDATE log_identity SET log_id = gen_random_uuid()")
     assert "was built from event log" in await refusal(projection.databases, "replay", "--all")
+
+
+async def test_a_snapshot_that_was_given_up_is_made_anew_by_the_same_command(
+    projection: Projection, log: LogWriter
+) -> None:
+    articles = await log.create_collection()
+    await _history(log, articles, 10)
+    await projection.catch_up()
+    build = ("replay", "build", "--collection", "articles", "--until-position", "8", "--name", "eight")
+    await answer(projection.databases, *build)
+    await rebuild.give_up(projection.read, await generation(projection, articles, 2), "the disk is full")
+    [made] = (await answer(projection.databases, *build))["collections"]
+    assert (made["generation"], made["state"], made["snapshot"]) == (3, "ready", "eight")
+    assert await states(projection, articles) == {1: "active", 3: "ready"}
+
+
+async def test_a_generation_made_before_the_collection_was_changed_is_promoted_only_by_force(
+    projection: Projection, log: LogWriter
+) -> None:
+    databases = projection.databases
+    articles = await log.create_collection()
+    await _history(log, articles, 10)
+    await projection.catch_up()
+    for until_position in ((), ("--until-position", "8")):
+        await answer(databases, "replay", "build", "--collection", "articles", *until_position)
+    await answer(databases, "replay", "verify", "--collection", "articles", "--generation", "2")
+    await log.change_collection(articles, metric="l2")
+    await projection.catch_up()
+    promote = ("replay", "promote", "--collection", "articles", "--generation")
+    for number in ("2", "3"):
+        said = await refusal(databases, *promote, number, "--catch-up")
+        assert f"Generation {number} is cosine, vector, hnsw" in said
+        assert "'articles' is to be l2, vector, hnsw" in said
+    assert (await generation(projection, articles, 3)).until_position == 8
+    [done] = (await answer(databases, *promote, "2", "--force"))["collections"]
+    assert (done["generation"], done["metric"]) == (2, "cosine")

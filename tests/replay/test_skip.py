@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 from uuid import UUID
 
@@ -13,16 +14,21 @@ from events_schema.base import EventMetadata
 from events_schema.embedding import EmbeddingSpec
 from events_schema.streams import vector_stream
 from events_schema.vectors import VectorCreated
-from projector import rebuild
+from projector import rebuild, unparking
 from projector.errors import RebuildFailedError
 from projector.parking import FOLLOWS
+from projector.replay_session import opened_beside
+from projector.skipping import NotAtFaultError, skip
+from projector.unparking import read_parked
 from shared.event_log import read_events_at
 from tests.projector.log_writer import LogWriter, NewCollection, embedding
+from tests.projector.parked_before import park_again
 from tests.projector.projecting import Projection, projector_settings, running_consumer, running_upkeep, until
 from tests.projector.read_model import empty
 from tests.projector.rebuilding import replaying, shape_of, states
 from tests.query.conftest import running_service
 from tests.replay.commanding import answer, refusal
+from tests.servers import connected
 
 _WHY = ("--reason", "written by a release that was taken back", "--by", "grace")
 _WIDE = EmbeddingSpec(provider="client", model=None, dimension=5)
@@ -222,9 +228,11 @@ async def test_a_vector_that_stands_in_the_way_is_named_also_when_later_events_o
             await rebuild.index(replay, made)
 
 
+@pytest.mark.parametrize("at_once", [1, 500])
 async def test_what_waited_for_a_collection_goes_on_except_what_is_at_fault_itself(
-    projection: Projection, log: LogWriter
+    projection: Projection, log: LogWriter, monkeypatch: pytest.MonkeyPatch, at_once: int
 ) -> None:
+    monkeypatch.setattr(unparking, "_AT_ONCE", at_once)
     articles = await log.create_collection()
     await log.create_many(articles, ["a", "b"])
     mine = await _praised(log, articles, "b")
@@ -232,11 +240,12 @@ async def test_what_waited_for_a_collection_goes_on_except_what_is_at_fault_itse
     still = {mine, await log.update(articles, "b", content="waits for its own")}
     await log.update(articles, "a", content="waited")
     orphan = await log.update(articles, "nobody", content="x")
+    still.add(await log.create(articles, "nobody"))
     await log.update_collection(articles, "waited too")
     await projection.catch_up()
     assert (await answer(projection.databases, "verify"))["ok"]
     done = await _skip(projection, held, exit_code=3)
-    assert (done["applied"], done["left"], done["position"]) == (2, 2, orphan)
+    assert (done["applied"], done["left"], done["position"]) == (2, 3, orphan)
     assert set(await projection.parked()) == {*still, orphan}
     await projection.catch_up()
     assert await projection.stored() == await projection.expected(without={*still, held, orphan})
@@ -261,9 +270,11 @@ async def test_what_comes_after_a_parked_event_of_the_collection_waits_for_that_
     await _assert_passed_over(projection, {praised, held})
 
 
+@pytest.mark.parametrize("at_once", [1, 500])
 async def test_a_collection_whose_creation_is_passed_over_is_passed_over_whole(
-    projection: Projection, log: LogWriter
+    projection: Projection, log: LogWriter, monkeypatch: pytest.MonkeyPatch, at_once: int
 ) -> None:
+    monkeypatch.setattr(unparking, "_AT_ONCE", at_once)
     too_wide = await log.create_collection("too-wide", dimension=2_001)
     created = await projection.head()
     await log.create(too_wide, "a", values=[1.0] * 2_001)
@@ -278,6 +289,46 @@ async def test_a_collection_whose_creation_is_passed_over_is_passed_over_whole(
     assert (await _skip(projection, created))["left"] == 0
     await projection.catch_up()
     await _assert_passed_over(projection, set(range(created, deleted + 1)))
+
+
+async def test_a_decision_waits_for_the_batch_under_way_and_is_not_taken_when_somebody_was_faster(
+    projection: Projection, log: LogWriter
+) -> None:
+    articles = await log.create_collection()
+    late = await log.create(articles, "a")
+    await projection.catch_up()
+    await park_again(projection, articles, "a", [late])
+    decided = 0
+
+    async def record() -> int:
+        nonlocal decided
+        decided += 1
+        return 99
+
+    async def is_waiting() -> bool:
+        return bool(
+            await projection.read.fetchval(
+                "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+            )
+        )
+
+    async with (
+        connected(projection.databases.read_dsn) as projector,
+        opened_beside(projector_settings(projection.databases)) as (connection, events),
+    ):
+        parked = await read_parked(connection, late)
+        assert parked is not None
+        batch = projector.transaction()
+        await batch.start()
+        await projector.execute("SELECT FROM projection_checkpoints FOR UPDATE")
+        skipping = asyncio.create_task(skip(connection, events, parked, record))
+        await until(is_waiting, "it does not wait for the batch")
+        assert decided == 0
+        await projector.execute("DELETE FROM parked_events")  # as a retry does
+        await batch.commit()
+        with pytest.raises(NotAtFaultError, match="is parked no longer"):
+            await skipping
+    assert decided == 0
 
 
 async def test_the_deletion_of_a_collection_is_not_passed_over(projection: Projection, log: LogWriter) -> None:
@@ -309,4 +360,36 @@ async def test_a_generation_that_was_made_meanwhile_gets_what_waited(
         made = await rebuild.build(replay, made)
         made = await rebuild.index(replay, made)
         await rebuild.promote(replay, made, keep_old=True)
+    assert await projection.stored() == await projection.expected(without={praised})
+
+
+async def test_while_a_generation_gets_its_indexes_what_waited_goes_on_waiting_and_holds_nobody_up(
+    projection: Projection, log: LogWriter
+) -> None:
+    articles = await log.create_collection()
+    await log.create(articles, "a", content="first")
+    praised = await _praised(log, articles, "a")
+    await log.update(articles, "a", content="waits")
+    await projection.catch_up()
+    chosen = projector_settings(projection.databases)
+    async with replaying(projection) as replay, running_consumer(chosen), running_upkeep(chosen):
+        begun = await rebuild.begin(replay, articles.collection_id, shape_of(articles), automatic=False)
+        built = await rebuild.build(replay, begun)
+        async with connected(projection.databases.read_admin_dsn) as admin, admin.transaction():
+            await admin.execute(f"LOCK TABLE {built.records}, {built.embeddings} IN SHARE MODE")  # as CREATE INDEX does
+            said = await refusal(
+                projection.databases, "events", "parked", "skip", str(praised), *_WHY,
+                exit_code=4, **_appending(projection),
+            )  # fmt: skip
+            assert said.startswith("Generation 2 of the collection is getting its indexes")
+            await log.create(articles, "b")
+            await until(projection.caught_up, "the projection is held up")
+            assert len(await projection.parked()) == 2
+
+        async def is_applied() -> bool:
+            return await projection.parked() == {}
+
+        await until(is_applied, "what waited is not applied")
+        ready = await rebuild.index(replay, built)
+        await rebuild.promote(replay, ready, keep_old=False)
     assert await projection.stored() == await projection.expected(without={praised})

@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from events_schema.base import RecordedEvent
+from events_schema.streams import vector_stream
+from projector.checkpoints import read_checkpoints, replace_layout
+from projector.event_log import EventLog
 from projector.generations import Generation
+from projector.replay_session import opened_beside
+from projector.unparking import read_parked, retry
+from projector.verification import Verification, compare
+from shared import event_log
 from tests.projector.log_writer import LogWriter, NewCollection
+from tests.projector.parked_before import park_again
 from tests.projector.projecting import Projection, projector_settings, running_consumer, until
 from tests.projector.rebuilding import generation, rebuilt, replaying, shape_of
 from tests.replay.commanding import answer, run
 from tests.servers import connected
 
+Meanwhile = Callable[[Projection, int], Awaitable[None]]
 Plant = Callable[[Projection, Generation], Awaitable[Any]]
 
 
@@ -30,7 +41,7 @@ FAULTS: dict[str, tuple[Plant, dict[str, int]]] = {
         _statement("DELETE FROM {records} WHERE id = 'v1'; DELETE FROM {embeddings} WHERE id = 'v1'"),
         {"missing": 1},
     ),
-    "missing embedding": (_statement("DELETE FROM {embeddings} WHERE id IN ('v1', 'v2')"), {"missing": 2}),
+    "missing embedding": (_statement("DELETE FROM {embeddings} WHERE id IN ('v1', 'v2')"), {"unembedded": 2}),
     "extra row": (
         _statement(
             "INSERT INTO {records} SELECT 'x', content, metadata, created_at, updated_at, version, position"
@@ -167,6 +178,64 @@ async def test_writes_that_go_on_and_parked_events_are_no_difference(projection:
         await until(projection.caught_up, "the projector did not catch up")
     assert positions[0] < positions[-1]
     assert len(await projection.parked()) == 2
+
+
+async def _retry(projection: Projection, position: int) -> None:
+    async with opened_beside(projector_settings(projection.databases)) as (connection, log):
+        parked = await read_parked(connection, position)
+        assert parked is not None
+        assert (await retry(connection, log, parked)).left == 0
+
+
+async def _deal_out_anew(projection: Projection, _position: int) -> None:
+    [checkpoint] = await read_checkpoints(projection.read)
+    assert await replace_layout(projection.read, checkpoint.layout, replace(checkpoint.layout, partition_count=3))
+
+
+@pytest.mark.parametrize("meanwhile", [_retry, _deal_out_anew])
+async def test_a_comparison_that_was_overtaken_begins_anew(
+    projection: Projection, log: LogWriter, monkeypatch: pytest.MonkeyPatch, meanwhile: Meanwhile
+) -> None:
+    articles = await _articles(projection, log)
+    late = [await log.create(articles, "late"), await log.update(articles, "late", content="applied after all")]
+    await projection.catch_up()
+    await park_again(projection, articles, "late", late)
+    settings, read_collection = projector_settings(projection.databases), EventLog.read_collection
+    reads = 0
+
+    async def overtaken(log: EventLog, *asked: Any) -> list[RecordedEvent]:
+        nonlocal reads
+        events = await read_collection(log, *asked)
+        reads += 1
+        if reads == 1:
+            await meanwhile(projection, late[0])
+        return events
+
+    monkeypatch.setattr(EventLog, "read_collection", overtaken)
+    async with opened_beside(settings) as (connection, events):
+        found = await compare(Verification(connection, events, settings), articles.collection_id, 1)
+    assert reads > 1
+    assert (found.is_same, found.vectors) == (True, len((await projection.stored())[articles.collection_id].vectors))
+
+
+async def test_streams_longer_than_a_page_are_read_whole(
+    projection: Projection, log: LogWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_log, "STREAM_PAGE", 3)
+    articles = await _articles(projection, log)
+    for number in range(7):
+        await log.update_collection(articles, f"description {number}")
+        await log.update(articles, "v1", metadata={"n": number})
+    await projection.catch_up()
+    chosen = projector_settings(projection.databases, batch_max_events=2)
+    async with opened_beside(chosen) as (connection, opened):
+        whole = await opened.collection_stream(articles.collection_id)
+        assert [event.version for event in whole] == list(range(1, 9))
+        of_vector = await opened.stream(vector_stream(articles.collection_id, "v1"))
+        assert [event.version for event in of_vector] == list(range(1, 9))
+        sampled = await compare(Verification(connection, opened, chosen, 20), articles.collection_id, 1)
+    assert sampled.is_same
+    assert sampled.sampled
 
 
 async def test_a_log_with_a_hole_is_told(projection: Projection, log: LogWriter) -> None:

@@ -38,24 +38,36 @@ def relay_status(product: StackUnderTest) -> dict[str, object]:
     return status
 
 
-@pytest.mark.usefixtures("kafka_installed")
-def test_writes_go_through_kafka_to_a_replica_and_back_to_the_log(product: StackUnderTest) -> None:
+def stars_on_a_replica(product: StackUnderTest, edge: httpx.Client) -> str:
+    """Everything runs, and what was written was found; the token of that."""
     said = product.up("--kafka", "--replicas", "1")
     assert "Starting Kafka from" in said
-    with edge_of(product) as edge:
-        assert edge.post("/api/v1/collections", json={"name": "stars", "dimension": 3}).status_code == 201
-        written = edge.put("/api/v1/collections/stars/vectors/vega", json={"embedding": [1, 0, 0]})
-        token = written.json()["consistency_token"]
-        assert found(edge, token) == ["vega"]
-        names = {process["name"] for process in product.status()["processes"]}
-        assert {"Kafka", "Replica 1"} <= names
-        deadline = time.monotonic() + 20
-        while relay_status(product)["position"] != 2:
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
+    assert edge.post("/api/v1/collections", json={"name": "stars", "dimension": 3}).status_code == 201
+    written = edge.put("/api/v1/collections/stars/vectors/vega", json={"embedding": [1, 0, 0]})
+    token: str = written.json()["consistency_token"]
+    assert found(edge, token) == ["vega"]
+    names = {process["name"] for process in product.status()["processes"]}
+    assert {"Kafka", "Replica 1"} <= names
+    deadline = time.monotonic() + 20
+    while relay_status(product)["position"] != 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    return token
 
+
+@pytest.mark.usefixtures("kafka_installed")
+def test_writes_go_through_kafka_to_a_replica_that_may_die(product: StackUnderTest) -> None:
+    with edge_of(product) as edge:
+        token = stars_on_a_replica(product, edge)
         psutil.Process(product.pid("Replica 1")).kill()
         assert found(edge, token) == ["vega"]
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("kafka_installed")
+def test_topic_is_filled_anew_and_kafka_given_up_again(product: StackUnderTest) -> None:
+    with edge_of(product) as edge:
+        stars_on_a_replica(product, edge)
         for command in (("reset", "--partitions", "2"), ("republish", "--from", "1")):
             begun = product.run("relay", *command)
             assert begun.returncode == 0, begun.stderr

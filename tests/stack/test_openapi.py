@@ -46,6 +46,8 @@ def test_different_components_of_one_name_are_kept_apart() -> None:
         ("POST", "/api/v1/vectors/batch", False),
         ("PUT", "/api/v1/collections/a/vectors/search-me", False),
         ("DELETE", "/api/v1/collections/a", False),
+        ("GET", "/api/v1/collections/a/reembedding", False),
+        ("GET", "/api/v1/collections/reembedding", True),
     ],
 )
 def test_reads_go_to_the_query_service(method: str, path: str, reads: bool) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import asyncpg
 import pytest
 from redis.asyncio import Redis
@@ -27,6 +29,11 @@ async def test_each_role_may_do_its_own_work_only(databases: Databases) -> None:
             await projector.execute("DELETE FROM events")
     async with connected(databases.command_read_dsn) as command:
         assert await command.fetch("SELECT * FROM collections") == []
+
+
+async def test_no_more_processes_make_an_index_than_there_are_processors(databases: Databases) -> None:
+    async with connected(databases.read_dsn) as read:
+        assert int(await read.fetchval("SHOW max_parallel_maintenance_workers")) < (os.cpu_count() or 1)
 
 
 async def test_every_pair_has_a_log_of_its_own(databases: Databases, database_factory: DatabaseFactory) -> None:

@@ -12,13 +12,19 @@ import httpx
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from events_schema.collections import CollectionReembedded, IndexSpec
+from events_schema.embedding import EmbeddingSpec
+from events_schema.streams import vector_stream
+from events_schema.vectors import VectorReembedded
+from projector.generations import read_active
 from tests.projector.histories import History, Step
 from tests.projector.histories import steps as steps_of_a_history
-from tests.projector.log_writer import LogWriter, NewCollection
+from tests.projector.log_writer import LogWriter, NewCollection, embedding
+from tests.projector.moving import settle
 from tests.projector.projecting import Projection, projector_settings, running_upkeep, until
 from tests.projector.read_model import CollectionRow, fold, read_log
 from tests.query.conftest import running_service
-from tests.replay.commanding import answer, refusal
+from tests.replay.commanding import answer, refusal, run
 from tests.servers import DatabaseFactory, connected
 from tests.timetravel.conftest import API, Past
 
@@ -118,7 +124,10 @@ async def test_every_way_to_ask_takes_a_moment_and_says_which_snapshot_answered(
     assert explained["explain"]["generation"] == made["collections"][0]["generation"]
     # What happens to others changes nothing; the next event of a vector does.
     assert (await past.found("ways", "count", as_of={"position": position + 1}))["as_of"]["snapshot"] == "release-1"
-    assert (await past.asked("ways", "count", as_of={"position": position + 2})).status_code == 404
+    # Nor did it hold that before the last event that it has.
+    for other in (position - 1, position + 2):
+        missing = await past.asked("ways", "count", as_of={"position": other})
+        assert (missing.status_code, missing.json()["type"]) == (404, "/problems/snapshot-not-found"), other
     assert "as_of" not in await past.found("ways", "search", **query)
 
     page = await past.found("ways", "scroll", as_of=moment, limit=1)
@@ -131,6 +140,27 @@ async def test_every_way_to_ask_takes_a_moment_and_says_which_snapshot_answered(
     listed = (await past.got("ways/snapshots")).json()
     [one] = listed["items"]
     assert (one["name"], one["position"], one["state"], one["built_to"]) == ("release-1", position, "ready", position)
+
+
+async def test_a_snapshot_answers_up_to_where_the_collection_comes_to_another_model(past: Past) -> None:
+    log = past.log
+    moved = await log.create_collection("moved")
+    await log.create(moved, "a", (1, 0, 0, 0), "text")
+    new = EmbeddingSpec(provider="openai", model="new", dimension=2)
+    await log.change_collection(moved, embedding_spec=new, other_specs=(moved.spec,))
+    embedded = await log.vector_event(moved, VectorReembedded(id="a", embeddings=embedding((1, 2), new)))
+    complete = await log.collection_event(moved, CollectionReembedded(embedding_spec=new))
+    await past.projection.catch_up()
+    await past.build("moved", [embedded])
+    before, after = {"as_of": {"position": embedded}}, {"as_of": {"position": complete}}
+    assert len((await past.found("moved", "search", embedding=[1, 0, 0, 0], **before))["hits"]) == 1
+    missing = await past.asked("moved", "search", embedding=[1, 2], **after)
+    assert (missing.status_code, missing.json()["position"]) == (404, complete), missing.text
+    await past.build("moved", [complete])
+    [hit] = (await past.found("moved", "search", embedding=[1, 2], include=["embedding"], **after))["hits"]
+    assert hit["embedding"] == [1, 2]
+    wrong = await past.asked("moved", "search", embedding=[1, 2], **before)
+    assert (wrong.status_code, wrong.json()["type"]) == (422, "/problems/dimension-mismatch")
 
 
 async def test_kept_answers_of_the_past_and_of_the_present_are_never_mixed(past: Past) -> None:
@@ -193,8 +223,15 @@ async def test_a_moment_that_no_snapshot_holds_is_refused_with_what_to_do(past: 
         pointer = problem["errors"][0]["pointer"] if "errors" in problem else ""
         return answered.status_code, problem["type"].removeprefix("/problems/"), pointer
 
-    assert await refused({"position": position}) == (404, "snapshot-not-found", "")
-    assert await refused({"snapshot": "nowhere"}) == (404, "snapshot-not-found", "")
+    for moment, what_to_do in (
+        (
+            {"position": position},
+            f"`aindusdb replay build --collection refused --until-position {position}` builds one",
+        ),
+        ({"snapshot": "nowhere"}, "GET …/snapshots lists those that there are"),
+    ):
+        assert await refused(moment) == (404, "snapshot-not-found", "")
+        assert (await past.asked("refused", "count", as_of=moment)).json()["detail"].endswith(what_to_do)
     assert await refused({"position": head + 1}) == (422, "validation", "/as_of/position")
     assert await refused({"position": created - 1}) == (422, "validation", "/as_of/position")
     assert await refused({"time": "2999-01-01"}) == (422, "validation", "/as_of/time")
@@ -232,7 +269,7 @@ async def test_a_snapshot_answers_from_when_it_is_built_until_its_time_is_over(p
     large = await refusal(databases, *build, str(position + 1), AINDUSDB_SNAPSHOT_MAX_BYTES="10")
     assert "a snapshot is made of at most 10" in large
     assert "at most 90 days" in await refusal(databases, *build, str(position), "--keep-days", "91")
-    assert "--name and --keep-days are for snapshots" in await refusal(databases, *build[:4], "--name", "x")
+    assert (await run(databases, *build[:4], "--name", "x")).exit_code == 2
     [longer] = (await answer(databases, *build, str(position), "--keep-days", "30"))["collections"]
     assert longer["generation"] == made.number
     assert made.snapshot is not None
@@ -249,6 +286,20 @@ async def test_a_snapshot_answers_from_when_it_is_built_until_its_time_is_over(p
 
     async with running_upkeep(projector_settings(databases)):
         await until(is_dropped, "the snapshot was not dropped")
+
+
+async def test_of_several_snapshots_that_hold_a_moment_one_that_is_ready_answers(past: Past) -> None:
+    collection, position = await _articles(past, "several")
+    await past.build("several", [position, position + 1])
+    time = await past.log.connection.fetchval("SELECT timestamp FROM events WHERE position = $1", position)
+    for waiting, answers in ((position, position + 1), (position + 1, position)):
+        await past.projection.read.execute(
+            "UPDATE generations SET state = CASE until_position WHEN $2 THEN 'building' ELSE 'ready' END "
+            "WHERE collection_id = $1 AND snapshot_name IS NOT NULL",
+            collection.collection_id, waiting,
+        )  # fmt: skip
+        counted = await past.found("several", "count", as_of={"time": time.isoformat()})
+        assert (counted["count"], counted["as_of"]["snapshot"]) == (2, f"position-{answers}")
 
 
 async def test_what_a_replica_has_not_got_yet_is_read_from_the_primary(database_factory: DatabaseFactory) -> None:
@@ -275,3 +326,42 @@ async def test_what_a_replica_has_not_got_yet_is_read_from_the_primary(database_
         assert present["explain"]["role"] == "replica"
         missing = await service.post(f"{API}/articles/vectors/count", json={"as_of": {"snapshot": "nowhere"}})
         assert missing.status_code == 404
+
+
+async def test_the_past_of_a_model_that_today_s_index_could_not_hold_is_searched_exactly(past: Past) -> None:
+    wide, narrow = (EmbeddingSpec(provider="client", dimension=dimension) for dimension in (2_500, 3))
+    collection = await past.log.create_collection("wide", dimension=2_500, index=IndexSpec(kind="none"))
+    position = await past.log.create(collection, "a", [1.0, *[0.0] * 2_499])
+    await past.log.move(collection, narrow, wide)
+    await past.log.reembed(collection, "a", {narrow: (1, 2, 3)})
+    await past.log.complete(collection, narrow)
+    await past.log.change_collection(collection, index=IndexSpec())
+    await past.projection.catch_up()
+    [made] = await past.build("wide", [position])
+    assert (made.shape.spec, made.shape.index.kind) == (wide, "none")
+    then = {"position": position}
+    found = await past.found("wide", "search", embedding=[1.0, *[0.0] * 2_499], as_of=then)
+    assert [hit["id"] for hit in found["hits"]] == ["a"]
+
+
+async def test_a_vector_whose_embedding_is_passed_over_is_nowhere_to_search_from(past: Past) -> None:
+    collection = await past.log.create_collection("lost")
+    large = EmbeddingSpec(provider="client", dimension=3)
+    await past.log.create_many(collection, ("a", "b"))
+    announced = await past.log.move(collection, large, collection.spec)
+    await past.log.reembed(collection, "a", {large: (1, 2, 3)})
+    stream = vector_stream(collection.collection_id, "b")
+    at_fault = await past.log.append(
+        collection.collection_id, stream, "vector", "VectorReembedded", {"id": "b"}, schema_version=99
+    )
+    await past.log.complete(collection, large)
+    await past.projection.catch_up()
+    skip = ("events", "parked", "skip", str(at_fault), "--reason", "nobody knows it")
+    await answer(past.projection.databases, *skip, AINDUSDB_EVENTS_DSN=past.projection.databases.events_dsn)
+    await settle(past.projection, collection)
+    [active] = await read_active(past.projection.read, [collection.collection_id])
+    assert active.shape.spec_since == announced
+    for asked in ({"id": "b"}, {"id": "b", "exact": True}, {"id": "b", "filter": {"n": {"$exists": False}}}):
+        missing = await past.asked("lost", "search", **asked)
+        assert (missing.status_code, missing.json()["type"]) == (404, "/problems/vector-not-found"), asked
+    assert (await past.found("lost", "count"))["count"] == 2

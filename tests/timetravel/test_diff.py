@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import sys
 from typing import Any
 from uuid import uuid4
 
@@ -10,12 +13,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from events_schema.collections import CollectionReembedded
+from events_schema.embedding import EmbeddingSpec
+from events_schema.vectors import VectorReembedded, VectorUpdated
 from shared import net_changes
 from shared.net_changes import read_net_changes
 from tests.projector.histories import History, Step
 from tests.projector.histories import steps as steps_of_a_history
+from tests.projector.log_writer import embedding
 from tests.projector.read_model import CollectionRow, fold, read_log
-from tests.replay.commanding import answer, refusal, run
+from tests.replay.commanding import answer, environment, refusal, run
 from tests.timetravel.conftest import Past
 
 _PARTS = ("content", "embedding", "expires_at", "metadata")
@@ -60,6 +67,47 @@ async def test_a_diff_is_the_difference_of_two_folds(
             positions = [one.position for one in changes]
             assert positions == sorted(positions)
             assert all(after < position <= to for position in positions)
+
+
+async def test_a_move_to_another_model_makes_vectors_differ_from_when_all_of_them_have_it(past: Past) -> None:
+    log = past.log
+    moving = await log.create_collection(f"moving-{uuid4().hex[:8]}")
+    before, after = moving.spec, EmbeddingSpec(provider="openai", model="new", dimension=2)
+    changes: dict[int, list[tuple[str, str, list[str]]]] = {}
+
+    async def note(begin: int) -> None:
+        end = await log.connection.fetchval("SELECT max(position) FROM events")
+        async with log.connection.transaction():
+            found = [one async for one in read_net_changes(log.connection, moving.collection_id, begin, end)]
+        assert [one.position for one in found] == sorted(one.position for one in found)
+        assert all(begin < one.position <= end for one in found)
+        changes[end] = sorted((one.kind, one.id, list(one.parts)) for one in found)
+
+    for vector_id in ("deleted", "early", "gone", "late", "text"):
+        begin = await log.create(moving, vector_id, content=vector_id)
+    await log.delete(moving, "deleted")
+    begin = await log.change_collection(moving, embedding_spec=after, other_specs=(before,))
+    await log.vector_event(moving, VectorReembedded(id="early", embeddings=embedding((1, 2), after)))
+    await note(begin)
+    both = (*embedding((4, 3, 2, 1), before), *embedding((1, 2), after))
+    await log.vector_event(moving, VectorUpdated(id="late", embeddings=both))
+    await log.vector_event(moving, VectorReembedded(id="text", embeddings=embedding((1, 2), after)))
+    await note(begin)
+    halfway = await log.vector_event(moving, VectorReembedded(id="gone", embeddings=embedding((1, 2), after)))
+    await log.collection_event(moving, CollectionReembedded(embedding_spec=after))
+    await log.delete(moving, "gone")
+    await note(halfway)
+    assert list(changes.values()) == [
+        [],
+        [("updated", "late", ["embedding"])],
+        [("deleted", "gone", []), *(("updated", one, ["embedding"]) for one in ("early", "late", "text"))],
+    ]
+    moved = await log.vector_event(moving, VectorUpdated(id="text", content="other"))
+    await log.vector_event(moving, VectorUpdated(id="late", embeddings=embedding((9, 9, 9, 9), before)))
+    await note(moved - 1)
+    await log.vector_event(moving, VectorUpdated(id="early", embeddings=embedding((3, 2), after)))
+    await note(moved)
+    assert list(changes.values())[3:] == [[("updated", "text", ["content"])], [("updated", "early", ["embedding"])]]
 
 
 async def test_the_command_shows_lines_and_a_sum_and_refuses_what_it_cannot_compare(past: Past) -> None:
@@ -109,3 +157,21 @@ async def test_the_command_shows_lines_and_a_sum_and_refuses_what_it_cannot_comp
         databases, "diff", "--collection", name, "--from", str(begin), "--to", str(deleted)
     )
     assert (await answer(databases, "diff", "--collection", name, "--from", str(begin)))["to"] == deleted - 1
+
+
+@pytest.mark.parametrize("command", [("diff", "--collection", "read", "--from", "0"), ("events", "tail")])
+async def test_a_reader_that_has_seen_enough_is_no_failure_of_the_database(
+    past: Past, command: tuple[str, ...]
+) -> None:
+    collection = await past.log.create_collection("read")
+    await past.log.create(collection, "a")
+    reading, writing = os.pipe()
+    os.close(reading)
+    ended = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "aindusdb", *command,
+        env={**os.environ, **environment(past.projection.databases)}, stdout=writing, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    os.close(writing)
+    _, said = await ended.communicate()
+    assert said == b""
+    await past.log.delete_collection(collection)

@@ -49,7 +49,7 @@ async def test_a_broker_that_is_away_at_the_start_is_waited_for(database_factory
 @pytest.mark.parametrize(
     ("how", "seconds"),
     [
-        ("frozen", 15),
+        pytest.param("frozen", 15, marks=pytest.mark.long),
         pytest.param("frozen", 150, marks=pytest.mark.long),
         pytest.param("stopped", 150, marks=pytest.mark.long),
     ],

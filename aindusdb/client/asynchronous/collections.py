@@ -13,6 +13,7 @@ from aindusdb.client.models import (
     CreatedCollection,
     Metric,
     ReadCollection,
+    Reembedding,
     SnapshotList,
     VectorType,
 )
@@ -74,6 +75,14 @@ class AsyncCollectionCalls(AsyncAsking):
         parameters = {"timeout_ms": timeout_ms, "max_staleness_ms": max_staleness_ms}
         return await self._ask(reading(collection_path(name, "snapshots"), SnapshotList, parameters=parameters), token)
 
+    async def reembedding(self, name: str) -> Reembedding:
+        """How far its move to another model is.
+
+        Raises:
+            CollectionNotFoundError
+        """
+        return await self._ask(Call("GET", collection_path(name, "reembedding"), Reembedding))
+
     async def create_collection(
         self,
         name: str,
@@ -130,15 +139,19 @@ class AsyncCollectionCalls(AsyncAsking):
         month_partitions: bool | None = None,
         metadata_indexes: Sequence[Mapping[str, Any]] | None = None,
         retention_seconds: int | Unset | None = UNSET,
+        model: str | Unset | None = UNSET,
+        dimension: int | None = None,
         if_version: int | None = None,
         idempotency_key: str | None = None,
     ) -> CreatedCollection:
         """A description or a retention of None is removed; what is not given stays. Another metric, type, index or
         division is applied beside the running searches, which go on as before until then; `change` of the collection
-        says how far that is. `metadata_indexes` are all that there are to be.
+        says how far that is. `metadata_indexes` are all that there are to be. A `model` is one that the service has, or
+        the one before, which takes the move back; every content is embedded by it first, and `reembedding` says how far
+        that is. It must have the `dimension`.
 
         Raises:
-            CollectionNotFoundError, VersionMismatchError
+            CollectionNotFoundError, VersionMismatchError, ModelMismatchError, ReembeddingInProgressError
         """
         changes = given(
             {
@@ -147,8 +160,11 @@ class AsyncCollectionCalls(AsyncAsking):
                 "index": index,
                 "month_partitions": month_partitions,
                 "metadata_indexes": metadata_indexes,
+                "dimension": dimension,
             }
         )
+        if model is not UNSET:
+            changes["model"] = model
         if description is not UNSET:
             changes["description"] = description
         if retention_seconds is not UNSET:

@@ -13,6 +13,7 @@ from aindusdb.client.models import (
     CreatedCollection,
     Metric,
     ReadCollection,
+    Reembedding,
     SnapshotList,
     VectorType,
 )
@@ -75,6 +76,14 @@ class CollectionCalls(Asking):
         parameters = {"timeout_ms": timeout_ms, "max_staleness_ms": max_staleness_ms}
         return self._ask(reading(collection_path(name, "snapshots"), SnapshotList, parameters=parameters), token)
 
+    def reembedding(self, name: str) -> Reembedding:
+        """How far its move to another model is.
+
+        Raises:
+            CollectionNotFoundError
+        """
+        return self._ask(Call("GET", collection_path(name, "reembedding"), Reembedding))
+
     def create_collection(
         self,
         name: str,
@@ -131,15 +140,19 @@ class CollectionCalls(Asking):
         month_partitions: bool | None = None,
         metadata_indexes: Sequence[Mapping[str, Any]] | None = None,
         retention_seconds: int | Unset | None = UNSET,
+        model: str | Unset | None = UNSET,
+        dimension: int | None = None,
         if_version: int | None = None,
         idempotency_key: str | None = None,
     ) -> CreatedCollection:
         """A description or a retention of None is removed; what is not given stays. Another metric, type, index or
         division is applied beside the running searches, which go on as before until then; `change` of the collection
-        says how far that is. `metadata_indexes` are all that there are to be.
+        says how far that is. `metadata_indexes` are all that there are to be. A `model` is one that the service has, or
+        the one before, which takes the move back; every content is embedded by it first, and `reembedding` says how far
+        that is. It must have the `dimension`.
 
         Raises:
-            CollectionNotFoundError, VersionMismatchError
+            CollectionNotFoundError, VersionMismatchError, ModelMismatchError, ReembeddingInProgressError
         """
         changes = given(
             {
@@ -148,8 +161,11 @@ class CollectionCalls(Asking):
                 "index": index,
                 "month_partitions": month_partitions,
                 "metadata_indexes": metadata_indexes,
+                "dimension": dimension,
             }
         )
+        if model is not UNSET:
+            changes["model"] = model
         if description is not UNSET:
             changes["description"] = description
         if retention_seconds is not UNSET:
