@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 
 import pytest
 import pytest_asyncio
+import structlog
 
 from aindusdb.local_stack.errors import KafkaNotAvailableError
 from tests.servers import (
@@ -25,6 +27,8 @@ from tests.servers import (
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Services run beside commands whose output is looked at, and `sys.stdout` and `sys.stderr` are then the command's.
+structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.__stderr__))
 
 _SLOWEST_FIRST = ("stack", "transport", "client", "consistency", "docs", "pooler", "failover", "projector", "flow")
 """Folders. Whoever shares the files among several processes waits least at the end if the short ones come last."""

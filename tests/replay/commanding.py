@@ -29,10 +29,10 @@ async def run(databases: Databases, *arguments: str, **more: str) -> Result:
 
 
 async def answer(databases: Databases, *arguments: str, exit_code: int = 0, **more: str) -> dict[str, Any]:
-    """What the command says with `--json` in its last line; what runs beside it in the test may write there too."""
+    """What the command says with `--json` in its last line."""
     result = await run(databases, *arguments, "--json", **more)
     assert result.exit_code == exit_code, result.output
-    said: dict[str, Any] = json.loads([line for line in result.stdout.splitlines() if line.startswith("{")][-1])
+    said: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
     return said
 
 
