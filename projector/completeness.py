@@ -2,7 +2,8 @@
 
 Of a spec that its collection came to later, the first events of the vectors bring none: until they are embedded anew
 they are rows of the one table without a row of the other. Searches may read that no sooner than none is left, but for
-vectors of which an event is passed over: it may be the one that brought the embedding.
+vectors of which an event since then is passed over: it may be the one that brought the embedding. Which these are shows
+once the projection has come to where every vector has one.
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ from shared.read_model.specs import specs_of
 
 # What is beyond the spec's end is not due, and searched by the model that followed before anybody is promised it.
 _LACKING = """
-SELECT count(*) AS count, min(r.id) AS first FROM {records} r
-WHERE ($1::bigint IS NULL OR r.position < $1) AND ($2::text[] IS NULL OR r.id = ANY($2))
-  AND NOT EXISTS (SELECT FROM {embeddings} e WHERE e.id = r.id)
-  AND r.id <> ALL($3::text[])
+SELECT count(*) AS lacking, count(*) FILTER (WHERE missed) AS missed, min(id) FILTER (WHERE missed) AS first
+FROM (
+    SELECT r.id, r.id <> ALL($3::text[]) AS missed FROM {records} r
+    WHERE ($1::bigint IS NULL OR r.position < $1) AND ($2::text[] IS NULL OR r.id = ANY($2))
+      AND NOT EXISTS (SELECT FROM {embeddings} e WHERE e.id = r.id)
+) AS lacking
 """
 
 _SPECS = "SELECT embedding_spec, specs FROM collections WHERE collection_id = $1"
@@ -53,7 +56,7 @@ async def expect_embedded(
         timeout=timeout_seconds,
     )
     assert row is not None
-    if row["count"] == 0:
+    if row["lacking"] == 0:
         return
     completed = history.completed_at(shape.spec, shape.spec_since)
     if completed is None or min(generation.checkpoints) < completed:
@@ -61,16 +64,18 @@ async def expect_embedded(
             f"the projection has yet to come to {'the' if completed is None else f'position {completed:,}, the'} one "
             f"where every vector has an embedding of {named(shape.spec)}"
         )
+    if row["missed"] == 0:
+        return
     raise RebuildFailedError(
-        f"{row['count']:,} vectors have no embedding of {named(shape.spec)}, {row['first']!r} the first of them: "
+        f"{row['missed']:,} vectors have no embedding of {named(shape.spec)}, {row['first']!r} the first of them: "
         "PATCH their content, or an embedding of that model, or delete them"
     )
 
 
 async def _passed_over(log: EventLog, generation: Generation) -> list[str]:
-    """The vectors of which an event is. What it says may be unknown to this software."""
+    """The vectors of which an event since its spec is live is. What it says may be unknown to this software."""
     skips = (await log.skips()).of_collection(generation.collection_id)
-    events = await log.at([skip.position for skip in skips])
+    events = await log.at([skip.position for skip in skips if skip.position > generation.shape.spec_since])
     ids = {event.event_data.get("id") for event in events if event.aggregate_type == "vector"}
     return sorted(one for one in ids if isinstance(one, str))
 

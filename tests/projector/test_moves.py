@@ -17,7 +17,7 @@ from projector import rebuild
 from projector.catalogue_check import catalogue_faults
 from projector.checkpoints import read_positions
 from projector.due import Due, Limits, Nothing, Replace, decide
-from projector.errors import RebuildFailedError
+from projector.errors import NotCaughtUpError, RebuildFailedError
 from projector.event_log import opened_event_log
 from projector.facts import read_facts
 from projector.generations import read_active, read_generations
@@ -461,6 +461,70 @@ async def test_a_generation_of_the_model_before_says_of_which_it_is_and_is_promo
     assert "is to be of openai's model large of 3 dimensions, cosine" in said
     await answer(projection.databases, "replay", "promote", *of_articles, "--force")
     assert (await states(projection, articles))[2] == "active"
+
+
+async def test_what_was_passed_over_before_a_move_excuses_no_vector_from_having_its_embedding(
+    projection: Projection, log: LogWriter
+) -> None:
+    articles = await log.create_collection()
+    [own] = partitions_of([articles.stream], 2)
+    stream, vector_id = next(
+        (stream, vector_id)
+        for vector_id in map(str, range(100))
+        if partitions_of([stream := vector_stream(articles.collection_id, vector_id)], 2) != [own]
+    )
+    await log.create(articles, vector_id)
+    at_fault = await log.append(
+        articles.collection_id, stream, "vector", "VectorUpdated", {"id": vector_id}, schema_version=99
+    )
+    announced = await log.move(articles, LARGE, articles.spec)
+    ceilings = {own: announced, 1 - own: announced}
+    chosen = projector_settings(projection.databases)
+    shape = shape_of(articles, spec=LARGE, spec_since=announced)
+    async with (
+        running_consumer(chosen, lambda: open_partitioned(chosen, 2, ceilings)),
+        replaying(projection) as replay,
+    ):
+        await until(lambda: _is_parked(projection, at_fault), "it is not parked")
+        skip = ("events", "parked", "skip", str(at_fault), "--reason", "nobody can read it")
+        await answer(projection.databases, *skip, AINDUSDB_EVENTS_DSN=projection.databases.events_dsn)
+        embedded = await log.reembed(articles, vector_id, {LARGE: numbers(1, LARGE)})
+        ceilings[own] = await log.complete(articles, LARGE)
+
+        async def stands() -> bool:
+            return await read_positions(projection.read) == ceilings
+
+        await until(stands, "the collection does not go ahead of its vector")
+        made = await rebuild.begin(replay, articles.collection_id, shape, automatic=False)
+        with pytest.raises(NotCaughtUpError, match="has yet to come to position"):
+            await rebuild.build(replay, made)
+        ceilings[1 - own] = embedded
+        await until(stands, "the vector does not come after its collection")
+        ceilings[1 - own] = ceilings[own]
+        await until(stands, "the partitions do not meet")
+        made = await rebuild.build(replay, await generation(projection, articles, made.number))
+        assert await projection.read.fetchval(f"SELECT array_agg(id) FROM {made.embeddings}") == [vector_id]
+
+
+async def test_a_vector_without_the_embedding_that_it_was_to_have_is_missed_also_if_an_older_event_was_passed_over(
+    projection: Projection, log: LogWriter
+) -> None:
+    articles = await log.create_collection()
+    await log.create(articles, "a")
+    stream = vector_stream(articles.collection_id, "a")
+    at_fault = await log.append(
+        articles.collection_id, stream, "vector", "VectorUpdated", {"id": "a"}, schema_version=99
+    )
+    await projection.catch_up()
+    skip = ("events", "parked", "skip", str(at_fault), "--reason", "nobody can read it")
+    await answer(projection.databases, *skip, AINDUSDB_EVENTS_DSN=projection.databases.events_dsn)
+    announced = await _moved(log, articles, LARGE, ())
+    await projection.catch_up()
+    async with replaying(projection) as replay:
+        shape = shape_of(articles, spec=LARGE, spec_since=announced)
+        made = await rebuild.begin(replay, articles.collection_id, shape, automatic=False)
+        with pytest.raises(RebuildFailedError, match=r"1 vectors have no embedding .*, 'a' the first"):
+            await rebuild.build(replay, made)
 
 
 async def test_a_move_whose_embedding_is_passed_over_comes_to_its_end_without_it(
