@@ -28,6 +28,7 @@ from command_service.domain.refusals import (
     CollectionExistsError,
     CollectionNotFoundError,
     VectorNotFoundError,
+    VersionMismatchError,
 )
 from command_service.outcomes import CollectionOutcome, VectorsOutcome
 from command_service.restored_embeddings import ComingBack, bring_back
@@ -143,16 +144,19 @@ class Restoring:
         page = Restored(after=rows[-1]["position"] if len(rows) == PAGE_EVENTS else None)
         for collection_id in dict.fromkeys(row["collection_id"] for row in rows):
             done: set[str] = set()
-            for _ in range(_RACES):
+            races = 0
+            while True:
                 # Of each vector the last of its events.
                 left = {
                     row["id"]: row for row in rows if row["collection_id"] == collection_id and row["id"] not in done
                 }
+                before = len(done)
                 if await self._restore_rows(context, collection_id, list(left.values()), page, done, force=force):
                     break
+                races = races + 1 if len(done) == before else 0
+                if races == _RACES:
+                    raise VectorsKeepChangingError(request_id)
                 rows = await self._rows(context, request_id, after)
-            else:
-                raise VectorsKeepChangingError(request_id)
         return page
 
     async def _rows(self, context: CommandContext, request_id: str, after: int) -> list[asyncpg.Record]:
@@ -286,13 +290,19 @@ class Restoring:
         done: set[str],
     ) -> None:
         """`past` are the events of the collection that the vectors are from; those that `done` names are back, and
-        those that come back are added to it."""
+        those that come back are added to it, as are those that nobody sees any more."""
         left = [one for one in coming if one.state.id not in done]
         if not left:
             return
         brought = await bring_back(self._service, context.tenant, target.collection, past, left)
         for part in _within([one for one in brought if isinstance(one, UpsertVector)], TRANSACTION_BYTES):
-            outcome = await self._service.write(context, target, part)
+            try:
+                outcome = await self._service.write(context, target, part)
+            except BatchRefusedError as refused:
+                gone = list(_gone(part, refused))
+                page.skipped += [Skipped(past[0].collection_id, vector_id, "changed_since") for vector_id in gone]
+                done.update(gone)
+                raise
             unchanged = sum(operation.result == "unchanged" for operation in outcome.operations)
             page.unchanged += unchanged
             page.restored += len(outcome.operations) - unchanged
@@ -318,6 +328,14 @@ def _reason_to_skip(collection: Collection | None, row: asyncpg.Record, *, force
     if row["first_version"] == 1:
         return "created"
     return None if force or row["written_version"] == row["last_version"] else "changed_since"
+
+
+def _gone(operations: Sequence[UpsertVector], refused: BatchRefusedError) -> Iterator[str]:
+    """What was there when it was looked for, and has expired, whether an event says so yet or not."""
+    for index, refusal in refused.refusals:
+        was_there = operations[index].if_written is not None
+        if was_there and isinstance(refusal, VersionMismatchError) and refusal.current == 0:
+            yield operations[index].id
 
 
 def _last_definition(past: Sequence[RecordedEvent]) -> Collection:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -172,6 +174,33 @@ async def test_pages_go_on_where_the_last_one_ended_and_a_repetition_appends_not
     assert await log.fetchval("SELECT max(position) FROM events") == head
     for name in names:
         assert (await _state(log, collection_id, name) or {})["content"] == "before"
+
+
+async def test_what_has_expired_since_is_left_as_what_was_changed_since_is(
+    service: httpx.AsyncClient, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before any event says so. A transaction holds but one vector here, so each of them is refused in its turn."""
+    monkeypatch.setattr(restoring, "TRANSACTION_BYTES", 1)
+    collection, collection_id = await _collection(service)
+    ids = [f"v{number}" for number in range(8)]
+    await _batch(service, collection, *(_put(vector_id, "old") for vector_id in [*ids, "stays"]))
+    soon = datetime.now(UTC) + timedelta(seconds=1)
+    request_id = await _batch(
+        service,
+        collection,
+        *({**_put(vector_id, "new"), "expires_at": soon.isoformat()} for vector_id in ids),
+        _put("stays", "new"),
+    )
+    await asyncio.sleep((soon - datetime.now(UTC)).total_seconds() + 0.1)
+    left = [{"collection_id": collection_id, "id": vector_id, "reason": "changed_since"} for vector_id in ids]
+    restored = await _restore(service, request_id)
+    assert (restored["restored"], restored["unchanged"]) == (1, 0)
+    assert sorted(restored["skipped"], key=lambda one: one["id"]) == left
+    deleted = "SELECT count(*) FROM events WHERE event_type = 'VectorDeleted' AND collection_id = $1"
+    assert await log.fetchval(deleted, UUID(collection_id)) == 0
+    assert await _restore(service, request_id, force=True) == {"restored": 8, "unchanged": 1, "skipped": []}
+    states = [await _state(log, collection_id, vector_id) for vector_id in [*ids, "stays"]]
+    assert [state and state["content"] for state in states] == ["old"] * 9
 
 
 async def test_a_request_that_nobody_knows_has_nothing_to_take_back(service: httpx.AsyncClient) -> None:
