@@ -246,23 +246,29 @@ def said_of(report: dict[str, Any]) -> str:
 
 
 def chosen(generations: Sequence[Generation], number: int | None, states: Sequence[str], purpose: str) -> Generation:
-    """The generation with this number, or the only one that an operator has in one of these states.
+    """The generation with this number, or the only one that an operator has in one of these states; snapshots count
+    where there is no other.
 
     Raises:
         NoSuchGenerationError: saying which there are.
     """
-    there = "; ".join(f"{one.number} is {one.state}" for one in generations)
+    there = "; ".join(f"{one.number} is {_standing(one)}" for one in generations)
     fitting = [one for one in generations if one.state in states]
     if number is not None:
         for one in fitting:
             if one.number == number:
                 return one
         raise NoSuchGenerationError(f"Generation {number} cannot be {purpose} ({there}).")
+    fitting = [one for one in fitting if one.snapshot is None] or fitting
     if len(fitting) == 1:
         return fitting[0]
     if fitting:
         raise NoSuchGenerationError(f"Several generations could be {purpose} ({there}); name one with --generation.")
     raise NoSuchGenerationError(f"There is no generation that could be {purpose} ({there}).")
+
+
+def _standing(generation: Generation) -> str:
+    return generation.state + ("" if generation.snapshot is None else f", snapshot {generation.snapshot.name!r}")
 
 
 async def _projected(replaying: Replaying, position: int) -> None:

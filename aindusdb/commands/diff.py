@@ -203,4 +203,9 @@ def _as_id(text: str) -> UUID | None:
 async def _position(connection: Connection, option: str, position: int | None, time: str | None) -> int | None:
     if position is not None and time is not None:
         raise CommandRefusedError(f"{option} and {option}-time name the same thing; choose one of them.")
-    return position if time is None else await read_position_at(connection, parsed_time(f"{option}-time", time))
+    if time is None:
+        return position
+    at = parsed_time(f"{option}-time", time)
+    if at > await connection.fetchval("SELECT clock_timestamp()"):
+        raise CommandRefusedError(f"{option}-time: {at.isoformat()} is still to come.")
+    return await read_position_at(connection, at)

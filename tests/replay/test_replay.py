@@ -173,13 +173,30 @@ async def test_a_snapshot_ends_where_it_is_told_and_is_promoted_only_when_it_is_
     [later] = (await answer(databases, *_REPLAY, "--until-time", at.isoformat()))["collections"]
     assert (later["generation"], later["until_position"]) == (4, 25)
     said = await refusal(databases, "replay", "promote", "--collection", "articles")
-    assert "Several generations could be promoted (1 is active; 2 is ready; 4 is ready)" in said
+    there = "1 is active; 2 is ready, snapshot 'position-15'; 4 is ready, snapshot 'position-25'"
+    assert f"Several generations could be promoted ({there})" in said
     await answer(databases, "replay", "promote", "--collection", "articles", "--generation", "4", "--catch-up")
     assert await states(projection, articles) == {1: "kept", 2: "ready", 4: "active"}
     assert await projection.stored() == await projection.expected()
     await answer(databases, "replay", "discard", "--collection", "articles", "--generation", "2")
     await answer(databases, "replay", "discard", "--collection", "articles")
     assert await states(projection, articles) == {4: "active"}
+
+
+async def test_snapshots_are_not_meant_where_a_generation_is_that_could_be_promoted(
+    projection: Projection, log: LogWriter
+) -> None:
+    databases = projection.databases
+    articles = await log.create_collection()
+    await _history(log, articles, 20)
+    await projection.catch_up()
+    await answer(databases, *_REPLAY, "--until-position", "15")
+    for verb in ("build", "verify", "promote"):
+        [done] = (await answer(databases, "replay", verb, "--collection", "articles"))["collections"]
+        assert done["generation"] == 3, verb
+    assert await states(projection, articles) == {1: "kept", 2: "ready", 3: "active"}
+    await answer(databases, "replay", "discard", "--collection", "articles")
+    assert await states(projection, articles) == {2: "ready", 3: "active"}
 
 
 async def test_what_is_folded_on_is_checked_again_before_it_is_promoted(projection: Projection, log: LogWriter) -> None:

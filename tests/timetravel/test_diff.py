@@ -149,6 +149,9 @@ async def test_the_command_shows_lines_and_a_sum_and_refuses_what_it_cannot_comp
     assert "--from or --from-time" in await refusal(databases, *arguments[:3])
     assert "choose one of them" in await refusal(databases, *arguments, "--from-time", "2026-01-01")
     assert "--to-time 'soon' is no time" in await refusal(databases, *arguments, "--to-time", "soon")
+    assert "--to-time: 2999-01-01T00:00:00+00:00 is still" in await refusal(
+        databases, *arguments, "--to-time", "2999-01-01"
+    )
     assert "--to: the log ends at" in await refusal(databases, *arguments, "--to", "999999")
     assert "is behind --to" in await refusal(databases, *arguments, "--to", str(begin - 1))
     deleted = await log.delete_collection(wings)
