@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import asyncpg
+
 from events_schema.embedding import EmbeddingSpec
 from projector.errors import NotCaughtUpError, RebuildFailedError
 from projector.event_log import EventLog
@@ -20,12 +22,10 @@ from shared.read_model.specs import specs_of
 
 # What is beyond the spec's end is not due, and searched by the model that followed before anybody is promised it.
 _LACKING = """
-SELECT count(*) AS lacking, count(*) FILTER (WHERE missed) AS missed, min(id) FILTER (WHERE missed) AS first
-FROM (
-    SELECT r.id, r.id <> ALL($3::text[]) AS missed FROM {records} r
-    WHERE ($1::bigint IS NULL OR r.position < $1) AND ($2::text[] IS NULL OR r.id = ANY($2))
-      AND NOT EXISTS (SELECT FROM {embeddings} e WHERE e.id = r.id)
-) AS lacking
+SELECT count(*) AS count, min(r.id) AS first FROM {records} r
+WHERE ($1::bigint IS NULL OR r.position < $1) AND ($2::text[] IS NULL OR r.id = ANY($2))
+  AND NOT EXISTS (SELECT FROM {embeddings} e WHERE e.id = r.id)
+  AND r.id <> ALL($3::text[])
 """
 
 _SPECS = "SELECT embedding_spec, specs FROM collections WHERE collection_id = $1"
@@ -48,15 +48,15 @@ async def expect_embedded(
     if shape.spec_since == 0:
         return
     history = await read_history(log, generation.collection_id)
-    row = await connection.fetchrow(
-        _LACKING.format(records=generation.records, embeddings=generation.embeddings),
-        history.left_at(shape.spec, shape.spec_since),
-        ids,
-        await _passed_over(log, generation),
-        timeout=timeout_seconds,
-    )
-    assert row is not None
-    if row["lacking"] == 0:
+    left_at = history.left_at(shape.spec, shape.spec_since)
+
+    async def lacking(but_for: Sequence[str]) -> asyncpg.Record:
+        sql = _LACKING.format(records=generation.records, embeddings=generation.embeddings)
+        row = await connection.fetchrow(sql, left_at, ids, but_for, timeout=timeout_seconds)
+        assert row is not None
+        return row
+
+    if (await lacking(()))["count"] == 0:
         return
     completed = history.completed_at(shape.spec, shape.spec_since)
     if completed is None or min(generation.checkpoints) < completed:
@@ -64,10 +64,11 @@ async def expect_embedded(
             f"the projection has yet to come to {'the' if completed is None else f'position {completed:,}, the'} one "
             f"where every vector has an embedding of {named(shape.spec)}"
         )
-    if row["missed"] == 0:
+    missed = await lacking(await _passed_over(log, generation))
+    if missed["count"] == 0:
         return
     raise RebuildFailedError(
-        f"{row['missed']:,} vectors have no embedding of {named(shape.spec)}, {row['first']!r} the first of them: "
+        f"{missed['count']:,} vectors have no embedding of {named(shape.spec)}, {missed['first']!r} the first of them: "
         "PATCH their content, or an embedding of that model, or delete them"
     )
 
