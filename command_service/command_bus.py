@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from command_service import event_store
 from command_service.append_lock import LOCK_TIMEOUT_SECONDS, begin_locked
-from command_service.command_queue import CommandQueue, Pending
+from command_service.command_queue import CommandQueue, OverloadedError, Pending
 from command_service.domain.commands import Command
 from command_service.domain.refusals import RefusalError
 from command_service.notifier import AppendNotifier
@@ -46,6 +46,17 @@ class EventDatabaseUnavailableError(Exception):
 
 class AppendFailedError(Exception):
     """The event database refused an append for a reason that no rule foresees. Nothing was written."""
+
+
+PASSES = (
+    *CONNECTION_LOST,
+    asyncpg.PostgresError,
+    RefusalError,
+    OverloadedError,
+    EventDatabaseUnavailableError,
+    AppendFailedError,
+)
+"""What whoever appends in the background may meet, and tries again after."""
 
 
 class CommandBus:

@@ -19,13 +19,12 @@ import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge
 from uuid_utils.compat import uuid7
 
-from command_service.command_bus import AppendFailedError, CommandBus, EventDatabaseUnavailableError
-from command_service.command_queue import OverloadedError
+from command_service.command_bus import PASSES, CommandBus
 from command_service.domain.commands import CommandContext, DeleteExpired, WriteVectors
 from command_service.domain.refusals import RefusalError
 from command_service.outcomes import VectorsOutcome
 from events_schema.base import EventMetadata
-from shared.postgres import CONNECTION_LOST, Connection, Pool
+from shared.postgres import Connection, Pool
 from shared.read_model.snapshot import read_snapshot
 from shared.read_model.tables import records_table
 
@@ -69,15 +68,6 @@ WHERE expires_at <= statement_timestamp() AND (expires_at, id) > ($1, $2) ORDER 
 _BY_RETENTION = """
 SELECT id, version FROM {records} WHERE updated_at <= statement_timestamp() - make_interval(secs => $1) LIMIT $2
 """
-
-_PASSES = (
-    *CONNECTION_LOST,
-    asyncpg.PostgresError,
-    RefusalError,
-    OverloadedError,
-    EventDatabaseUnavailableError,
-    AppendFailedError,
-)
 
 _log = structlog.get_logger("expiry")
 
@@ -125,7 +115,7 @@ class Expiring:
             await asyncio.sleep(self._interval_seconds)
             try:
                 await self.sweep(read)
-            except _PASSES as error:
+            except PASSES as error:
                 _log.warning("what has expired is not deleted for now", error=repr(error))
             except Exception:
                 _log.exception("what has expired is not deleted for now")

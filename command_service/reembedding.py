@@ -16,14 +16,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
-import asyncpg
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge
 from uuid_utils.compat import uuid7
 
 from command_service import event_store, reembedding_progress
 from command_service.backpressure import Backpressure
-from command_service.command_bus import AppendFailedError, CommandBus, EventDatabaseUnavailableError
+from command_service.command_bus import PASSES, CommandBus
 from command_service.command_queue import OverloadedError
 from command_service.domain.collections import Collection, CollectionState
 from command_service.domain.commands import (
@@ -49,7 +48,7 @@ from shared.embedding.errors import (
     TooManyTextsError,
 )
 from shared.embedding_input import embedding_fault
-from shared.postgres import CONNECTION_LOST, Connection, Pool
+from shared.postgres import Connection, Pool
 
 ACTOR = "reembedding"
 PAGE_VECTORS = 256
@@ -85,15 +84,6 @@ SELECT e.position, e.aggregate_id AS stream, b.vector_id AS id
 FROM reembeddings_blocked b JOIN events e USING (position)
 WHERE b.collection_id = $1 AND b.position > $2 ORDER BY b.position LIMIT $3
 """
-
-_PASSES = (
-    *CONNECTION_LOST,
-    asyncpg.PostgresError,
-    RefusalError,
-    OverloadedError,
-    EventDatabaseUnavailableError,
-    AppendFailedError,
-)
 
 _CANNOT_EMBED = (NoProviderError, ModelMismatchError, ProviderUnavailableError, TooManyTextsError)
 
@@ -179,7 +169,7 @@ class Reembedding:
             goes_on = False
             try:
                 goes_on = await self.sweep(events, read)
-            except _PASSES as error:
+            except PASSES as error:
                 _log.warning("collections do not move on for now", error=repr(error))
             except Exception:
                 _log.exception("collections do not move on for now")
@@ -202,7 +192,7 @@ class Reembedding:
                 goes_on |= await self._advance(events, read, move)
             except (RefusalError, OverloadedError) as error:
                 _log.info("the collection is looked at again", collection_id=str(move.collection_id), error=str(error))
-            except _PASSES as error:
+            except PASSES as error:
                 # Mostly of the read database, which a collection needs only for its move's end.
                 _log.warning(
                     "a collection does not move on for now", collection_id=str(move.collection_id), error=repr(error)

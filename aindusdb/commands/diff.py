@@ -24,6 +24,7 @@ from events_schema.collections import CollectionDeleted
 from events_schema.streams import collection_stream
 from shared.event_log import (
     LogCorruptionError,
+    read_clock,
     read_collection_stream,
     read_head,
     read_position_at,
@@ -206,6 +207,6 @@ async def _position(connection: Connection, option: str, position: int | None, t
     if time is None:
         return position
     at = parsed_time(f"{option}-time", time)
-    if at > await connection.fetchval("SELECT clock_timestamp()"):
+    if at > await read_clock(connection):
         raise CommandRefusedError(f"{option}-time: {at.isoformat()} is still to come.")
     return await read_position_at(connection, at)

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from aindusdb.client import Client, RetryPolicy, StoredVector, encode_embedding
@@ -28,6 +27,7 @@ from aindusdb.commands.options import (
     moment_of,
 )
 from aindusdb.commands.output import CommandRefusedError, JsonOption, UrlOption, print_json, refusals, service_url
+from aindusdb.commands.progress_display import progress_of
 
 PATIENCE = RetryPolicy(patience_seconds=120.0)
 BLOCK_ROWS = 1_000
@@ -119,9 +119,7 @@ def _export(
 
 
 def _progress() -> Progress:
-    console = Console(stderr=True, highlight=False)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    return progress_of(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
 
 
 @contextmanager

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from types import TracebackType
-from typing import Literal, Protocol, Self, TypeVar
+from typing import Literal, Protocol, TypeVar
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     DownloadColumn,
     MofNCompleteColumn,
-    Progress,
     ProgressColumn,
     Task,
     TaskID,
@@ -21,6 +18,7 @@ from rich.progress import (
 from rich.text import Text
 
 from aindusdb.client import ClientError
+from aindusdb.commands.progress_display import ProgressDisplay
 
 
 class _Stretch(Protocol):
@@ -46,34 +44,21 @@ class _LinesPerSecond(ProgressColumn):
         return Text(f"{lines / elapsed:,.0f} {self._noun}s/s" if elapsed > 0.5 else "")
 
 
-class ImportDisplay:
+class ImportDisplay(ProgressDisplay):
     """Nothing moves where standard error is no terminal."""
 
     def __init__(self, total: int, measure: Literal["bytes", "rows"], noun: str) -> None:
-        console = Console(stderr=True, highlight=False)
-        self._progress = Progress(
+        super().__init__(
             TextColumn("{task.description}"),
             BarColumn(),
             DownloadColumn() if measure == "bytes" else MofNCompleteColumn(),
             _LinesPerSecond(noun),
             TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
         )
         self._total = total
         self._task: TaskID | None = None
         self._first_line = 0
         self._doing = ""
-
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._progress.stop()
 
     def begin(self, doing: str, *, end: int = 0, line: int = 0) -> None:
         if self._task is not None:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from types import TracebackType
-from typing import Self
-
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from aindusdb.client import PendingChange, Reembedding
 from aindusdb.commands.output import counted, printable
+from aindusdb.commands.progress_display import ProgressDisplay
 
 _WHAT = {
     "embedding": "contents are embedded",
@@ -22,33 +20,20 @@ _WHAT = {
 }
 
 
-class ReembeddingDisplay:
+class ReembeddingDisplay(ProgressDisplay):
     """Nothing moves where standard error is no terminal."""
 
     def __init__(self, collection: str) -> None:
-        console = Console(stderr=True, highlight=False)
         self._collection = collection
-        self._progress = Progress(
+        super().__init__(
             TextColumn("{task.fields[collection]}", markup=False),
             TextColumn("{task.description}", markup=False),
             BarColumn(),
             TextColumn("{task.fields[extent]}"),
             TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
         )
         self._state = ""
         self._task: TaskID | None = None
-
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._progress.stop()
 
     def show(self, found: Reembedding, change: PendingChange | None) -> None:
         """A new state begins anew, with a time left of its own."""

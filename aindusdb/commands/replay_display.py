@@ -4,14 +4,12 @@ terminal, a line of its own now and then."""
 from __future__ import annotations
 
 from time import monotonic
-from types import TracebackType
-from typing import Self
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from aindusdb.commands.output import printable, say
+from aindusdb.commands.progress_display import ProgressDisplay
 from projector.replays import Doing
 
 _BETWEEN_LINES_SECONDS = 30.0
@@ -32,31 +30,18 @@ class _Rate(ProgressColumn):
                 return Text("")
 
 
-class ReplayDisplay:
+class ReplayDisplay(ProgressDisplay):
     def __init__(self) -> None:
         self._said_at: dict[str, float] = {}
-        console = Console(stderr=True, highlight=False)
-        self._progress = Progress(
+        super().__init__(
             TextColumn("{task.fields[collection]}"),
             TextColumn("{task.description}"),
             BarColumn(),
             TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
             _Rate(),
             TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
         )
         self._tasks: dict[str, tuple[str, TaskID]] = {}
-
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._progress.stop()
 
     def show(self, collection: str, doing: Doing) -> None:
         """A new step begins anew, with a rate and a time left of its own."""
