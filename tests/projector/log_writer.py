@@ -112,6 +112,13 @@ class LogWriter:
         stream = vector_stream(collection.collection_id, event.id)
         return await self.append(collection.collection_id, stream, "vector", event.event_type, event.event_data())
 
+    async def unreadable(self, collection: NewCollection, vector_id: str, event_type: str) -> int:
+        """An event of the vector as only a later release writes it."""
+        stream = vector_stream(collection.collection_id, vector_id)
+        return await self.append(
+            collection.collection_id, stream, "vector", event_type, {"id": vector_id}, schema_version=99
+        )
+
     async def create_collection(
         self,
         name: str = "articles",

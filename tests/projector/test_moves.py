@@ -49,7 +49,7 @@ from tests.projector.projecting import (
 )
 from tests.projector.read_model import Row, as_text, empty, fold, read_log, stored_vectors
 from tests.projector.rebuilding import generation, open_partitioned, rebuilt, replaying, shape_of, states
-from tests.replay.commanding import answer, refusal
+from tests.replay.commanding import answer, pass_over, refusal
 
 
 async def _row(projection: Projection, collection: NewCollection) -> tuple[EmbeddingSpec, int, int, EmbeddingSpecs]:
@@ -415,8 +415,7 @@ async def test_what_brings_no_embedding_of_the_live_spec_is_parked_and_can_be_tr
     assert await projection.stored() == await projection.expected(without=set(parked))
     said = await answer(projection.databases, "events", "parked", "retry", str(unknown), exit_code=3)
     assert said["position"] == unknown
-    skip = ("events", "parked", "skip", str(foreign), "--reason", "of a model that nobody knows")
-    await answer(projection.databases, *skip, AINDUSDB_EVENTS_DSN=projection.databases.events_dsn)
+    await pass_over(projection.databases, foreign)
     await log.update(articles, "b", content="after it")
     await projection.catch_up()
     assert sorted(await projection.parked()) == [lacking, unknown]
@@ -468,15 +467,13 @@ async def test_what_was_passed_over_before_a_move_excuses_no_vector_from_having_
 ) -> None:
     articles = await log.create_collection()
     [own] = partitions_of([articles.stream], 2)
-    stream, vector_id = next(
-        (stream, vector_id)
+    vector_id = next(
+        vector_id
         for vector_id in map(str, range(100))
-        if partitions_of([stream := vector_stream(articles.collection_id, vector_id)], 2) != [own]
+        if partitions_of([vector_stream(articles.collection_id, vector_id)], 2) != [own]
     )
     await log.create(articles, vector_id)
-    at_fault = await log.append(
-        articles.collection_id, stream, "vector", "VectorUpdated", {"id": vector_id}, schema_version=99
-    )
+    at_fault = await log.unreadable(articles, vector_id, "VectorUpdated")
     announced = await log.move(articles, LARGE, articles.spec)
     ceilings = {own: announced, 1 - own: announced}
     chosen = projector_settings(projection.databases)
@@ -486,8 +483,7 @@ async def test_what_was_passed_over_before_a_move_excuses_no_vector_from_having_
         replaying(projection) as replay,
     ):
         await until(lambda: _is_parked(projection, at_fault), "it is not parked")
-        skip = ("events", "parked", "skip", str(at_fault), "--reason", "nobody can read it")
-        await answer(projection.databases, *skip, AINDUSDB_EVENTS_DSN=projection.databases.events_dsn)
+        await pass_over(projection.databases, at_fault)
         embedded = await log.reembed(articles, vector_id, {LARGE: numbers(1, LARGE)})
         ceilings[own] = await log.complete(articles, LARGE)
 
@@ -511,13 +507,9 @@ async def test_a_vector_without_the_embedding_that_it_was_to_have_is_missed_also
 ) -> None:
     articles = await log.create_collection()
     await log.create(articles, "a")
-    stream = vector_stream(articles.collection_id, "a")
-    at_fault = await log.append(
-        articles.collection_id, stream, "vector", "VectorUpdated", {"id": "a"}, schema_version=99
-    )
+    at_fault = await log.unreadable(articles, "a", "VectorUpdated")
     await projection.catch_up()
-    skip = ("events", "parked", "skip", str(at_fault), "--reason", "nobody can read it")
-    await answer(projection.databases, *skip, AINDUSDB_EVENTS_DSN=projection.databases.events_dsn)
+    await pass_over(projection.databases, at_fault)
     announced = await _moved(log, articles, LARGE, ())
     await projection.catch_up()
     async with replaying(projection) as replay:
@@ -535,18 +527,14 @@ async def test_a_move_whose_embedding_is_passed_over_comes_to_its_end_without_it
     await log.create_many(articles, ("a", "b"))
     await log.move(articles, LARGE, articles.spec)
     await log.reembed(articles, "a", {LARGE: numbers(1, LARGE)})
-    stream = vector_stream(articles.collection_id, "b")
-    at_fault = await log.append(
-        articles.collection_id, stream, "vector", "VectorReembedded", {"id": "b"}, schema_version=99
-    )
+    at_fault = await log.unreadable(articles, "b", "VectorReembedded")
     await log.complete(articles, LARGE)
     over = await log.change_collection(articles, other_specs=())
     chosen = projector_settings(projection.databases, rebuild_retry_seconds=0.2)
     async with running_consumer(chosen) as consumer, running_upkeep(chosen):
         await until(lambda: _is_parked(projection, at_fault), "it is not parked")
         await until(lambda: f"position {over} waits" in (consumer.fault or ""), "nothing waits")
-        skip = ("events", "parked", "skip", str(at_fault), "--reason", "it is of another model")
-        await answer(projection.databases, *skip, AINDUSDB_EVENTS_DSN=projection.databases.events_dsn)
+        await pass_over(projection.databases, at_fault)
         await until(is_settled(projection, articles), "it does not go on")
         await log.update(articles, "b", content="of the new model", under={LARGE: numbers(2, LARGE)})
         await until(projection.caught_up, "it is not applied")

@@ -36,6 +36,14 @@ async def answer(databases: Databases, *arguments: str, exit_code: int = 0, **mo
     return said
 
 
+async def pass_over(databases: Databases, position: int) -> dict[str, Any]:
+    """The event that is at fault there, and stays so."""
+    return await answer(
+        databases, "events", "parked", "skip", str(position), "--reason", "nobody can apply it", "--by", "grace",
+        AINDUSDB_EVENTS_DSN=databases.events_dsn,
+    )  # fmt: skip
+
+
 async def refusal(databases: Databases, *arguments: str, exit_code: int = 1, **more: str) -> str:
     """The one sentence that it is refused with."""
     result = await run(databases, *arguments, **more)

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from events_schema.collections import CollectionReembedded, IndexSpec
 from events_schema.embedding import EmbeddingSpec
-from events_schema.streams import vector_stream
 from events_schema.vectors import VectorReembedded
 from projector.generations import read_active
 from tests.projector.histories import History, Step
@@ -24,7 +23,7 @@ from tests.projector.moving import settle
 from tests.projector.projecting import Projection, projector_settings, running_upkeep, until
 from tests.projector.read_model import CollectionRow, fold, read_log
 from tests.query.conftest import running_service
-from tests.replay.commanding import answer, refusal, run
+from tests.replay.commanding import answer, pass_over, refusal, run
 from tests.servers import DatabaseFactory, connected
 from tests.timetravel.conftest import API, Past
 
@@ -350,14 +349,10 @@ async def test_a_vector_whose_embedding_is_passed_over_is_nowhere_to_search_from
     await past.log.create_many(collection, ("a", "b"))
     announced = await past.log.move(collection, large, collection.spec)
     await past.log.reembed(collection, "a", {large: (1, 2, 3)})
-    stream = vector_stream(collection.collection_id, "b")
-    at_fault = await past.log.append(
-        collection.collection_id, stream, "vector", "VectorReembedded", {"id": "b"}, schema_version=99
-    )
+    at_fault = await past.log.unreadable(collection, "b", "VectorReembedded")
     await past.log.complete(collection, large)
     await past.projection.catch_up()
-    skip = ("events", "parked", "skip", str(at_fault), "--reason", "nobody knows it")
-    await answer(past.projection.databases, *skip, AINDUSDB_EVENTS_DSN=past.projection.databases.events_dsn)
+    await pass_over(past.projection.databases, at_fault)
     await settle(past.projection, collection)
     [active] = await read_active(past.projection.read, [collection.collection_id])
     assert active.shape.spec_since == announced

@@ -22,7 +22,7 @@ from tests.projector.histories import History, long_history
 from tests.projector.moving import THERE_AND_BACK, MovingHistory, is_settled
 from tests.projector.projecting import projector_settings, running_consumer, running_upkeep, until, watermark
 from tests.projector.read_model import empty
-from tests.replay.commanding import answer
+from tests.replay.commanding import answer, pass_over
 from tests.servers import DatabaseFactory, connected, own_kafka
 from tests.transport.snapshots import watched
 from tests.transport.transporting import Load, Transport, metric, transport
@@ -100,10 +100,7 @@ async def test_what_the_projector_does_not_know_stops_its_aggregate_and_shows_un
         assert (await read_status(way.databases.events_dsn, way.databases.read_dsn)).parked_events == 5
         assert (await projector.get("/ready")).status_code == 200
         for fault in sorted(faults):
-            await answer(
-                way.databases, "events", "parked", "skip", str(fault), "--reason", "unknown", "--by", "grace",
-                AINDUSDB_EVENTS_DSN=way.databases.events_dsn,
-            )  # fmt: skip
+            await pass_over(way.databases, fault)
         await until(projection.caught_up, "the projector did not catch up")
         assert await projection.stored() == await projection.expected(without=faults)
         assert await projection.parked() == {}
