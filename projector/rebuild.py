@@ -8,6 +8,7 @@ holds its lock (`claims`): without it nothing would go wrong, but much be done t
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -61,6 +62,9 @@ from shared.postgres import Connection
 
 _CAUGHT_UP_EVENTS = 500
 """So many events may be missing when a promotion begins; they are folded while the projection stands still."""
+
+_FEW_EVENTS = 50
+"""So few are not worth another round of catching up."""
 
 _MAX_ROUNDS = 100
 _PAUSE_SECONDS = 0.5
@@ -180,17 +184,19 @@ async def index(replay: Replay, generation: Generation, *, search_index: bool = 
 
 
 async def catch_up(replay: Replay, generation: Generation) -> Generation:
-    """Folds what the projection has projected meanwhile, until little is left to do.
+    """Folds what the projection has projected meanwhile, until little is left to do and another round would not halve it.
 
     Raises:
         GenerationGoneError, RebuildFailedError, NoRoomError
         NotCaughtUpError: more and more is left to do.
     """
+    left = math.inf
     for _ in range(_MAX_ROUNDS):
-        before = generation.checkpoints
+        before, left_before = generation.checkpoints, left
         async with _given_back_when_full(replay, generation):
             generation = await _fold(replay, generation)
-        if await _is_close(replay, generation):
+        left = await _count_left(replay, generation)
+        if left <= _FEW_EVENTS or left_before / 2 < left <= _CAUGHT_UP_EVENTS:
             await _expect_embedded(replay, generation)
             return generation
         if generation.checkpoints == before:
@@ -376,11 +382,11 @@ async def _expect_embedded(replay: Replay, generation: Generation, ids: Sequence
     await expect_embedded(replay.connection, generation, replay.log, timeout, ids)
 
 
-async def _is_close(replay: Replay, generation: Generation) -> bool:
+async def _count_left(replay: Replay, generation: Generation) -> int:
+    """Counted only as far as it matters to `catch_up`; too many where partitions are apart."""
     positions = await read_positions(replay.connection)
     first, last = min(generation.checkpoints), max(positions.values(), default=0)
-    left = await replay.log.count_collection(generation.collection_id, first, last, _CAUGHT_UP_EVENTS + 1)
-    return left <= _CAUGHT_UP_EVENTS
+    return await replay.log.count_collection(generation.collection_id, first, last, 2 * _CAUGHT_UP_EVENTS + 1)
 
 
 async def _switch(

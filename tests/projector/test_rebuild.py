@@ -149,19 +149,19 @@ async def test_what_is_projected_just_before_the_promotion_is_made_up_for_under_
     articles = await log.create_collection()
     await log.create(articles, "a")
     await projection.catch_up()
-    is_close = rebuild._is_close
+    count_left = rebuild._count_left
     pending = list(range(surprises))
 
-    async def surprised(replay: Replay, generation: Generation) -> bool:
-        close = await is_close(replay, generation)
-        if close and pending:
+    async def surprised(replay: Replay, generation: Generation) -> int:
+        left = await count_left(replay, generation)
+        if left == 0 and pending:
             number = pending.pop()
             await log.update(articles, "a", content=f"surprise {number}")
             await log.create_many(articles, (f"{number}-{more}" for more in range(5 if number else 1)))
             await projection.catch_up()
-        return close
+        return left
 
-    monkeypatch.setattr(rebuild, "_is_close", surprised)
+    monkeypatch.setattr(rebuild, "_count_left", surprised)
     monkeypatch.setattr(rebuild, "_CAUGHT_UP_EVENTS", 2)
     async with replaying(projection) as replay:
         await rebuilt(replay, articles.collection_id, shape_of(articles), keep_old=True)
@@ -169,6 +169,43 @@ async def test_what_is_projected_just_before_the_promotion_is_made_up_for_under_
     assert await states(projection, articles) == {1: "kept", 2: "active"}
     assert await projection.stored() == await projection.expected()
     await projection.assert_projected()
+
+
+@pytest.mark.parametrize(
+    ("written_meanwhile", "in_the_pause"),
+    [
+        pytest.param([400, 60, 10], 10, id="less-each-time"),
+        pytest.param([200, 150], 150, id="no-less-another-time"),
+        pytest.param([500, 200, 150], 150, id="less-and-no-less"),
+        pytest.param([40], 40, id="few-at-once"),
+    ],
+)
+async def test_what_is_left_to_a_promotion_is_as_little_as_catching_up_can_make_it(
+    projection: Projection,
+    log: LogWriter,
+    monkeypatch: pytest.MonkeyPatch,
+    written_meanwhile: list[int],
+    in_the_pause: int,
+) -> None:
+    articles = await log.create_collection()
+    await projection.catch_up()
+    count_left = rebuild._count_left
+
+    async def write_and_count(replay: Replay, generation: Generation) -> int:
+        written = written_meanwhile.pop(0)
+        await log.create_many(articles, (f"{len(written_meanwhile)}-{number}" for number in range(written)))
+        await projection.catch_up()
+        return await count_left(replay, generation)
+
+    seen: list[Progress] = []
+    async with replaying(projection, report=seen.append) as replay:
+        begun = await rebuild.begin(replay, articles.collection_id, shape_of(articles), automatic=False)
+        begun = await rebuild.index(replay, await rebuild.build(replay, begun))
+        monkeypatch.setattr(rebuild, "_count_left", write_and_count)
+        await rebuild.promote(replay, begun, keep_old=False)
+    assert written_meanwhile == []
+    assert seen[-1].events == in_the_pause
+    assert await projection.stored() == await projection.expected()
 
 
 async def test_a_build_goes_on_when_the_projection_is_dealt_out_anew(projection: Projection, log: LogWriter) -> None:
