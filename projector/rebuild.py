@@ -66,6 +66,9 @@ _CAUGHT_UP_EVENTS = 500
 _FEW_EVENTS = 50
 """So few are not worth another round of catching up."""
 
+_WORTH_A_ROUND = 0.9
+"""Another round of catching up is worth it as long as the last one left no more than this part of what it found."""
+
 _MAX_ROUNDS = 100
 _PAUSE_SECONDS = 0.5
 _MAX_PROMOTIONS = 6
@@ -184,7 +187,7 @@ async def index(replay: Replay, generation: Generation, *, search_index: bool = 
 
 
 async def catch_up(replay: Replay, generation: Generation) -> Generation:
-    """Folds what the projection has projected meanwhile, until little is left to do and another round would not halve it.
+    """Folds what the projection has projected meanwhile, until another round would not leave notably less.
 
     Raises:
         GenerationGoneError, RebuildFailedError, NoRoomError
@@ -196,7 +199,7 @@ async def catch_up(replay: Replay, generation: Generation) -> Generation:
         async with _given_back_when_full(replay, generation):
             generation = await _fold(replay, generation)
         left = await _count_left(replay, generation)
-        if left <= _FEW_EVENTS or left_before / 2 < left <= _CAUGHT_UP_EVENTS:
+        if left <= _FEW_EVENTS or _WORTH_A_ROUND * left_before < left <= _CAUGHT_UP_EVENTS:
             await _expect_embedded(replay, generation)
             return generation
         if generation.checkpoints == before:
@@ -205,11 +208,14 @@ async def catch_up(replay: Replay, generation: Generation) -> Generation:
     raise NotCaughtUpError(f"generation {generation.number} is not caught up after {_MAX_ROUNDS} rounds")
 
 
-async def promote(replay: Replay, generation: Generation, *, keep_old: bool) -> None:
+async def promote(replay: Replay, generation: Generation, *, keep_old: bool) -> float:
     """Searches read this generation from now on. It has been brought to exactly where the projection stands: each
     aggregate up to its own partition's checkpoint. A kept one is there already, so this is also the way back.
 
     The generation before it is kept and written on, or dropped once nobody uses it. At most one is kept.
+
+    Returns:
+        for how many seconds the projection stood still.
 
     Raises:
         GenerationGoneError, RebuildFailedError, NoRoomError, NotCaughtUpError
@@ -223,13 +229,14 @@ async def promote(replay: Replay, generation: Generation, *, keep_old: bool) -> 
             # Whoever writes faster than it is caught up finds the projection standing still a little longer each time.
             most = _CAUGHT_UP_EVENTS * 2**attempt
             async with _given_back_when_full(replay, generation):
-                await between_batches(
+                began = await between_batches(
                     replay.connection, partial(_switch, replay, generation, keep_old=keep_old, most_events=most)
                 )
         except (NotCaughtUpError, LayoutChangedError):
             continue
-        _log.info("promoted", table=generation.records, indexed=generation.indexed)
-        return
+        pause = monotonic() - began
+        _log.info("promoted", table=generation.records, indexed=generation.indexed, pause_seconds=round(pause, 3))
+        return pause
     raise NotCaughtUpError(f"the projection is always ahead, {_MAX_PROMOTIONS} times")
 
 
@@ -391,7 +398,9 @@ async def _count_left(replay: Replay, generation: Generation) -> int:
 
 async def _switch(
     replay: Replay, generation: Generation, checkpoints: Sequence[Checkpoint], *, keep_old: bool, most_events: int
-) -> None:
+) -> float:
+    """When it began, by the process's clock. The projection stands still from then until the transaction's end."""
+    began = monotonic()
     connection = replay.connection
     found = await lock_generation(connection, generation.collection_id, generation.number)
     expect_state(found, "ready", "kept")
@@ -400,6 +409,7 @@ async def _switch(
         await _bring_to(replay, found, checkpoints, most_events)
     await activate(connection, found, keep_old=keep_old)
     await renew_revision(connection, found, checkpoints)
+    return began
 
 
 async def _bring_to(

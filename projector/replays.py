@@ -166,9 +166,12 @@ async def check_against_log(verification: Verification, generation: Generation, 
     return await record_check(verification.connection, generation, report)
 
 
-async def promote(replaying: Replaying, generation: Generation, *, keep_old: bool, force: bool) -> None:
+async def promote(replaying: Replaying, generation: Generation, *, keep_old: bool, force: bool) -> float:
     """Searches read it from now on. `force`: whatever its checks have found; a snapshot is refused all the same, and
     what lacks the embeddings written since.
+
+    Returns:
+        for how many seconds the projection stood still.
 
     Raises:
         CheckFailedError
@@ -180,7 +183,7 @@ async def promote(replaying: Replaying, generation: Generation, *, keep_old: boo
     if not force:
         expect_checked(generation)
     replaying.report(Doing("promoting"))
-    await rebuild.promote(replaying.steps(), generation, keep_old=keep_old)
+    return await rebuild.promote(replaying.steps(), generation, keep_old=keep_old)
 
 
 async def bring_to_present(replaying: Replaying, generation: Generation, checks: Checks | None) -> Generation:

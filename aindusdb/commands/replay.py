@@ -22,6 +22,7 @@ from aindusdb.commands.replay_run import (
     Work,
     build_one,
     described,
+    described_active,
     for_each,
     replay_one,
 )
@@ -234,8 +235,8 @@ def register(app: typer.Typer) -> None:
             await replays.expect_wanted(replaying.session, found, force=force)
             if catch_up:
                 found = await replays.bring_to_present(replaying, found, checks)
-            await replays.promote(replaying, found, keep_old=keep_old, force=force)
-            return await _active(replaying)
+            pause = await replays.promote(replaying, found, keep_old=keep_old, force=force)
+            return await described_active(replaying, pause)
 
         _run_one(_Asked([collection], False, tenant, data_dir, as_json), work)
 
@@ -251,8 +252,8 @@ def register(app: typer.Typer) -> None:
         async def work(replaying: Replaying) -> dict[str, Any]:
             there = await replays.generations_of(replaying.session)
             found = replays.chosen(there, None, ("kept",), "gone back to")
-            await rebuild.promote(replaying.steps(), found, keep_old=True)
-            return await _active(replaying)
+            pause = await rebuild.promote(replaying.steps(), found, keep_old=True)
+            return await described_active(replaying, pause)
 
         _run_one(_Asked([collection], False, tenant, data_dir, as_json), work)
 
@@ -414,12 +415,9 @@ def _print_outcome(outcome: Outcome) -> None:
         parts.append(f"{answer['events']:,} events folded, {answer['events_per_second']:,} a second")
     if answer.get("checks"):
         parts.append(replays.said_of(answer["checks"]))
+    if "pause_seconds" in answer:
+        parts.append(f"the projection stood still for {answer['pause_seconds'] * 1000:,.0f} ms")
     typer.echo(f"{printable(outcome.target.name)}: {'; '.join(parts)} ({outcome.seconds:.1f} s)")
-
-
-async def _active(replaying: Replaying) -> dict[str, Any]:
-    [active] = [one for one in await replays.generations_of(replaying.session) if one.state == "active"]
-    return described(active)
 
 
 async def _plans(

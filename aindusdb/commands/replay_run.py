@@ -123,9 +123,9 @@ async def replay_one(replaying: Replaying, options: ReplayOptions) -> dict[str, 
     if not (generation.checked and generation.checked["passed"]):
         generation = await replays.check(replaying, generation, options.checks)
     if options.wanted is None:
-        await replays.promote(replaying, generation, keep_old=options.keep_old, force=options.force)
-        [generation] = [one for one in await replays.generations_of(replaying.session) if one.state == "active"]
-    elif not options.force:
+        pause = await replays.promote(replaying, generation, keep_old=options.keep_old, force=options.force)
+        return await described_active(replaying, pause)
+    if not options.force:
         replays.expect_checked(generation)
     return described(generation)
 
@@ -138,6 +138,12 @@ async def build_one(replaying: Replaying, wanted: Wanted | None) -> Generation:
     if wanted is not None:
         await expect_position(replaying.session.log, wanted.position, replaying.session.target)
     return await replays.build(replaying, wanted)
+
+
+async def described_active(replaying: Replaying, pause: float) -> dict[str, Any]:
+    """What a promotion led to. `pause`: for how many seconds the projection stood still."""
+    [active] = [one for one in await replays.generations_of(replaying.session) if one.state == "active"]
+    return {**described(active), "pause_seconds": round(pause, 3)}
 
 
 def described(generation: Generation) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -219,6 +220,9 @@ async def test_what_is_folded_on_is_checked_again_before_it_is_promoted(projecti
     await projection.read.execute(f"UPDATE {ready.records} SET content = NULL WHERE id = 'v1'")
     [promoted] = (await answer(databases, *promote))["collections"]
     assert (promoted["generation"], promoted["checks"]["passed"]) == (2, True)
+    assert promoted["pause_seconds"] > 0
+    said = (await run(databases, "replay", "rollback", "--collection", "articles")).output
+    assert re.search(r"generation 1 is active.*; the projection stood still for \d+ ms", said), said
     assert await projection.stored() == await projection.expected()
 
 
