@@ -190,10 +190,11 @@ async def test_what_is_left_to_a_promotion_is_as_little_as_catching_up_can_make_
     articles = await log.create_collection()
     await projection.catch_up()
     count_left = rebuild._count_left
+    rounds = list(enumerate(written_meanwhile))
 
     async def write_and_count(replay: Replay, generation: Generation) -> int:
-        written = written_meanwhile.pop(0)
-        await log.create_many(articles, (f"{len(written_meanwhile)}-{number}" for number in range(written)))
+        before, written = rounds.pop(0)
+        await log.create_many(articles, (f"{before}-{number}" for number in range(written)))
         await projection.catch_up()
         return await count_left(replay, generation)
 
@@ -203,7 +204,7 @@ async def test_what_is_left_to_a_promotion_is_as_little_as_catching_up_can_make_
         begun = await rebuild.index(replay, await rebuild.build(replay, begun))
         monkeypatch.setattr(rebuild, "_count_left", write_and_count)
         await rebuild.promote(replay, begun, keep_old=False)
-    assert written_meanwhile == []
+    assert rounds == []
     assert seen[-1].events == in_the_pause
     assert await projection.stored() == await projection.expected()
 
